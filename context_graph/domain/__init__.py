@@ -1,0 +1,1 @@
+"""Nouns and laws. Standard library only; nothing here does input or output."""

@@ -1,0 +1,65 @@
+"""Search documents: what is indexed of an event or a summary.
+
+A document has filter fields, a text and, once the enrichment has passed, entities, keywords and one or more vectors.
+Filter values are indexed as short digests (`filter_tag`), never as typed: nothing a caller writes can reach the query
+language of the index, and values may hold any character. Exact values are compared again on the way out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal
+
+from context_graph.domain.position import Position
+
+DocumentKind = Literal["event", "summary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What is indexed before any model has run. Times in ms UTC, importance 1-10."""
+
+    id: str
+    kind: DocumentKind
+    text: str
+    speaker: str
+    event_ids: tuple[str, ...]
+    position: Position
+    event_type: str
+    session_id: str
+    agent_id: str
+    occurred_at: int
+    origin: str
+    tool_name: str | None = None
+    user_id: str | None = None
+    status: str | None = None
+    importance: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A named entity in a text: the surface form, its label, where it stands (characters), and the entity's id."""
+
+    entity_id: str
+    name: str
+    label: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    """What the enrichment adds to a document: a unit vector (float32 bytes), its model, entities and keywords."""
+
+    document: Document
+    vector: bytes
+    model: str
+    text_hash: str
+    mentions: tuple[Mention, ...] = field(default=())
+    keywords: tuple[str, ...] = field(default=())
+
+
+def filter_tag(value: str) -> str:
+    """16 hex digits for a filter value (BLAKE2b, 8 bytes): the only form in which it reaches the index."""
+    return blake2b(value.encode(), digest_size=8).hexdigest()

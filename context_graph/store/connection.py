@@ -1,0 +1,78 @@
+"""Connections to Redis, and how their failures are named.
+
+Two kinds of client: `commands` for everything that answers at once, and `waiting` for blocking reads and
+subscriptions, without a socket timeout, because redis-py 8 cuts a blocking read at its 5 s default and tries again ten
+times. RESP2 is asked for so that raw FT.* answers have one shape on every server version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError as RedisConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from context_graph.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    RedisClient: TypeAlias = "Redis[bytes]"
+else:
+    RedisClient = Redis
+
+_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+
+
+@contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """Turn redis-py's exceptions into ours, chained: away or out of memory is temporary, the rest is a defect."""
+    try:
+        yield
+    except _AWAY as error:
+        raise StoreUnavailable(f"Redis is not available for {doing}: {error}") from error
+    except ResponseError as error:
+        if str(error).startswith(("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")):
+            raise StoreUnavailable(f"Redis is not available for {doing}: {error}") from error
+        raise
+
+
+@asynccontextmanager
+async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisClient]:
+    """A client for `url`, closed at the end. `waiting=True` for blocking reads and subscriptions."""
+    try:
+        client = cast(
+            "RedisClient",
+            Redis.from_url(
+                url,
+                protocol=2,
+                decode_responses=False,
+                socket_timeout=None if waiting else 30,
+                socket_connect_timeout=5,
+                health_check_interval=15,
+            ),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"CG_REDIS_URL is not a Redis address (redis://:password@host:6379/0): {error}") from error
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def server_facts(client: RedisClient) -> dict[str, Any]:
+    """What INFO says, as one flat dictionary of strings and numbers."""
+    with store_errors("INFO"):
+        facts: dict[str, Any] = await client.info("everything")
+    return facts
+
+
+__all__ = ["RedisClient", "RedisError", "open_redis", "server_facts", "store_errors"]

@@ -1,0 +1,171 @@
+"""Every key the service writes, its type and its lifetime.
+
+A partition's keys share its hash tag, so scripts are atomic and a cluster keeps them together. What is derived carries
+a generation after the tag: a rebuild fills another generation beside the live one. `CATALOGUE` lists every pattern; a
+test fixture fails the test that leaves a key without a home in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from context_graph.domain.partition import Partition
+
+TENANTS = "cg:tenants"
+API_KEYS = "cg:api-keys"
+WAKE_CHANNEL = "cg:wake"
+
+
+def worker_heartbeat(consumer: str) -> str:
+    """A string that exists while the worker lives."""
+    return f"cg:worker:{consumer}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """Keys of the ledger's side of a partition: durable, never rebuilt."""
+
+    partition: Partition
+
+    @property
+    def _tag(self) -> str:
+        return f"cg:{self.partition.tag}"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self._tag}:ledger"
+
+    @property
+    def ids(self) -> str:
+        """event id -> stream id and content hash: the deduplication, for as long as the event exists."""
+        return f"{self._tag}:ids"
+
+    def session_events(self, session_id: str) -> str:
+        """Stream ids of a session in ledger order."""
+        return f"{self._tag}:session:{session_id}"
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self._tag}:dead"
+
+    def lease(self, name: str) -> str:
+        return f"{self._tag}:lease:{name}"
+
+    def fence(self, name: str) -> str:
+        """The counter that numbers a lease's holders."""
+        return f"{self._tag}:fence:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphKeys:
+    """Keys of what is derived in a partition: one generation of graph and index."""
+
+    partition: Partition
+    generation: int = 1
+
+    @property
+    def tag(self) -> str:
+        return f"cg:{self.partition.tag}:g{self.generation}"
+
+    # nodes
+    def event(self, event_id: str) -> str:
+        """An event's attributes (Stage 1) and its entities and keywords (Stage 2)."""
+        return f"{self.tag}:event:{event_id}"
+
+    def entity(self, entity_id: str) -> str:
+        return f"{self.tag}:entity:{entity_id}"
+
+    def summary(self, scope: str) -> str:
+        """The newest summary of a scope (`session/<id>`)."""
+        return f"{self.tag}:summary:{scope}"
+
+    def episodes(self, session_id: str) -> str:
+        """Episodes of a session as last cut, by index."""
+        return f"{self.tag}:episodes:{session_id}"
+
+    # timelines: score = occurred_at ms, member = position sort key + event id
+    def timeline(self, kind: str, identifier: str) -> str:
+        """Events of a session, agent, user, tool or entity in order of occurrence."""
+        return f"{self.tag}:timeline:{kind}:{identifier}"
+
+    def effects(self, event_id: str) -> str:
+        """Events that name this one as a cause; there even before this one has arrived."""
+        return f"{self.tag}:effects:{event_id}"
+
+    def registry(self, kind: str) -> str:
+        """Identifiers of a kind (session, agent, user, tool, entity) by their latest occurrence."""
+        return f"{self.tag}:registry:{kind}"
+
+    # search
+    @property
+    def document_prefix(self) -> str:
+        return f"{self.tag}:doc:"
+
+    def document(self, doc_id: str) -> str:
+        """The searchable text and filters of an event or summary."""
+        return f"{self.document_prefix}{doc_id}"
+
+    @property
+    def vector_prefix(self) -> str:
+        return f"{self.tag}:vec:"
+
+    def vector(self, doc_id: str, chunk: int = 0) -> str:
+        """One vector of a document, with the filters, the model and the hash of the text it was made from."""
+        return f"{self.vector_prefix}{chunk}:{doc_id}"
+
+    @property
+    def text_index(self) -> str:
+        return f"{self.tag}:idx:text"
+
+    @property
+    def vector_index(self) -> str:
+        return f"{self.tag}:idx:vec"
+
+    def consolidated(self, session_id: str) -> str:
+        """What the last consolidation of a session saw, so that unchanged input costs nothing."""
+        return f"{self.tag}:consolidated:{session_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPattern:
+    """A row of the catalogue: which keys, what type, whether ledger or derived, how long they live."""
+
+    pattern: str
+    type: str
+    side: str
+    lifetime: str
+
+    def matches(self, key: str) -> bool:
+        return re.fullmatch(self.pattern, key, re.DOTALL) is not None
+
+
+_P = r"cg:\{[a-z0-9_-]+\.\d+\}"
+_G = _P + r":g\d+"
+
+CATALOGUE: tuple[KeyPattern, ...] = (
+    KeyPattern(r"cg:tenants", "hash", "ledger", "for ever"),
+    KeyPattern(r"cg:api-keys", "hash", "ledger", "until revoked"),
+    KeyPattern(r"cg:worker:.+", "string", "ledger", "five heartbeats"),
+    KeyPattern(_P + r":ledger", "stream", "ledger", "until archived and behind every group"),
+    KeyPattern(_P + r":ids", "hash", "ledger", "as long as the event exists anywhere"),
+    KeyPattern(_P + r":session:.+", "list", "ledger", "as long as the event exists anywhere"),
+    KeyPattern(_P + r":dead", "stream", "ledger", "until re-driven or discarded"),
+    KeyPattern(_P + r":lease:.+", "string", "ledger", "the lease"),
+    KeyPattern(_P + r":fence:.+", "string", "ledger", "for ever"),
+    KeyPattern(_G + r":event:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":entity:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":summary:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":episodes:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":timeline:(session|agent|user|tool|entity):.+", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":effects:.+", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":registry:(session|agent|user|tool|entity)", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":doc:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":vec:\d+:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":consolidated:.+", "hash", "derived", "the generation"),
+)
+
+
+def home_of(key: str) -> KeyPattern | None:
+    """The catalogue's row for a key, or None when the key has no home."""
+    return next((row for row in CATALOGUE if row.matches(key)), None)
