@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from context_graph.delivery.runtime import Source
 from context_graph.errors import ConfigurationError
 from context_graph.settings import Settings
 from context_graph.store.access import ApiKeys, Tenants
@@ -34,6 +35,11 @@ class Resources:
     leases: Leases
     graph: Graph
     index: Index
+
+    @property
+    def source(self) -> Source:
+        """What the delivery runtime reads from."""
+        return Source(self.groups, self.tenants, self.dead_letters, self.settings.delivery)
 
 
 @asynccontextmanager

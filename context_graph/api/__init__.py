@@ -1,0 +1,1 @@
+"""HTTP only: parse, call one use case, render. No decision about memory is made here."""

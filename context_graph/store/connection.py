@@ -9,27 +9,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
+from redis import exceptions
 from redis.asyncio import Redis
-from redis.exceptions import (
-    BusyLoadingError,
-    ConnectionError as RedisConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError as RedisTimeoutError,
-)
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from context_graph.errors import ConfigurationError, StoreUnavailable
 
-if TYPE_CHECKING:
-    RedisClient: TypeAlias = "Redis[bytes]"
-else:
-    RedisClient = Redis
+RedisClient: TypeAlias = Redis
 
-_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+_AWAY = (
+    exceptions.ConnectionError,  # BusyLoadingError and AuthenticationError are kinds of it
+    exceptions.TimeoutError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+)
+_AWAY_CODES = ("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 
 
 @contextmanager
@@ -39,8 +36,8 @@ def store_errors(doing: str) -> Iterator[None]:
         yield
     except _AWAY as error:
         raise StoreUnavailable(f"Redis is not available for {doing}: {error}") from error
-    except ResponseError as error:
-        if str(error).startswith(("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")):
+    except exceptions.ResponseError as error:
+        if str(error).startswith(_AWAY_CODES):
             raise StoreUnavailable(f"Redis is not available for {doing}: {error}") from error
         raise
 
@@ -49,19 +46,20 @@ def store_errors(doing: str) -> Iterator[None]:
 async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisClient]:
     """A client for `url`, closed at the end. `waiting=True` for blocking reads and subscriptions."""
     try:
-        client = cast(
-            "RedisClient",
-            Redis.from_url(
-                url,
-                protocol=2,
-                decode_responses=False,
-                socket_timeout=None if waiting else 30,
-                socket_connect_timeout=5,
-                health_check_interval=15,
-            ),
+        client = Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=False,
+            socket_timeout=None if waiting else 30,
+            socket_connect_timeout=5,
+            health_check_interval=15,
+            # The default is ten retries with growing pauses: callers would wait a minute to learn that Redis is away.
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         )
     except ValueError as error:
-        raise ConfigurationError(f"CG_REDIS_URL is not a Redis address (redis://:password@host:6379/0): {error}") from error
+        raise ConfigurationError(
+            f"CG_REDIS_URL is not a Redis address (redis://:password@host:6379/0): {error}"
+        ) from error
     try:
         yield client
     finally:
@@ -74,5 +72,3 @@ async def server_facts(client: RedisClient) -> dict[str, Any]:
         facts: dict[str, Any] = await client.info("everything")
     return facts
 
-
-__all__ = ["RedisClient", "RedisError", "open_redis", "server_facts", "store_errors"]

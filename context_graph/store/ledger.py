@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from context_graph.domain.event import EventId, LedgerEvent, SessionId
 from context_graph.domain.partition import Partition
@@ -99,7 +99,7 @@ class Ledger:
         """Up to `limit` events behind `after` (exclusive; None: from the beginning) in ledger order."""
         start = "-" if after is None else f"({after.stream_id}"
         with store_errors("reading events"):
-            entries = await self._redis.xrange(PartitionKeys(partition).ledger, start, "+", count=limit)
+            entries: Any = await self._redis.xrange(PartitionKeys(partition).ledger, start, "+", count=limit)
         return [decode_entry(partition, *entry) for entry in entries]
 
     async def of_session(
@@ -116,7 +116,7 @@ class Ledger:
         return await self.at(partition, [stream_id.decode() for stream_id in ids])
 
     async def _first_behind(self, key: str, after: Position) -> int:
-        low, high = 0, cast("int", await self._redis.llen(key))
+        low, high = 0, await self._redis.llen(key)
         while low < high:
             middle = (low + high) // 2
             found = cast("bytes | None", await self._redis.lindex(key, middle))
@@ -129,13 +129,13 @@ class Ledger:
     async def last(self, partition: Partition) -> Position | None:
         """The newest position of a partition, or None when it is empty."""
         with store_errors("reading the end of the ledger"):
-            entries = await self._redis.xrevrange(PartitionKeys(partition).ledger, count=1)
+            entries: Any = await self._redis.xrevrange(PartitionKeys(partition).ledger, count=1)
         return Position.of_stream_id(partition.bucket, entries[0][0].decode()) if entries else None
 
     async def length(self, partition: Partition) -> int:
         """Entries in the partition's stream."""
         with store_errors("counting events"):
-            return cast("int", await self._redis.xlen(PartitionKeys(partition).ledger))
+            return await self._redis.xlen(PartitionKeys(partition).ledger)
 
 
 def decode_entry(partition: Partition, stream_id: bytes, fields: dict[bytes, bytes]) -> LedgerEvent:

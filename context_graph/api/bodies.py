@@ -1,0 +1,47 @@
+"""Request bodies: JSON whatever the content type says, validated into a model, every fault named with its field.
+
+FastAPI's own body parameters would refuse JSON that curl sends with its default content type, and word their errors in
+another way than the ingest does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from context_graph.api.problems import MALFORMED, ProblemError
+from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.ingest.validation import problems_of
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_json(request: Request) -> object:
+    """The request's body as JSON. Raises ProblemError `malformed-json` saying where it breaks."""
+    body = await request.body()
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ProblemError(MALFORMED, f"the body is not JSON: {error}") from error
+
+
+async def read_model(request: Request, model: type[Model]) -> Model:
+    """The request's body as a `model`. Raises ProblemError when it is not JSON, InvalidInput naming wrong fields."""
+    raw = await read_json(request)
+    if not isinstance(raw, dict):
+        raise InvalidInput([FieldProblem("", "the body is not a JSON object", "send an object", "object")])
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from error
+
+
+def described(schema: dict[str, Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
+    """OpenAPI's `requestBody` for a JSON schema, to be given as `openapi_extra`."""
+    content: dict[str, Any] = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}

@@ -1,0 +1,181 @@
+"""Working memory, search, lineage and receipts over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from context_graph.api import problems
+from context_graph.api.auth import ReadTenant
+from context_graph.api.bodies import described, read_model
+from context_graph.api.events import parse_position
+from context_graph.api.problems import answers
+from context_graph.api.rendering import event_json, json_response, lineage_json, search_json, served_json
+from context_graph.api.services import services_of
+from context_graph.domain.filters import NO_FILTERS, Filters, moment, parse
+from context_graph.domain.position import Position
+from context_graph.domain.query import Intent
+from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.retrieval.items import DEFAULT_SHARES, Section
+from context_graph.retrieval.lineage import Bounds
+from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery
+
+router = APIRouter(prefix="/v1", tags=["memory"])
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=100)]
+RawFilters = Annotated[
+    dict[str, dict[str, Any]],
+    Field(description='{field: {op: value}}, and-ed: {"tool_name": {"eq": "refund"}}', examples=[{}]),
+]
+
+
+class ContextIn(BaseModel):
+    """What working memory is wanted for, and how much of it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="ContextRequest")
+
+    query: str | None = Field(default=None, max_length=8192, description="what the agent is about to do or was asked")
+    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    agent_id: str | None = Field(default=None, min_length=1, max_length=128)
+    user_id: str | None = Field(default=None, min_length=1, max_length=128)
+    token_budget: int = Field(default=2000, ge=16, le=128_000)
+    format: Literal["json", "markdown", "messages", "anthropic"] = "json"
+    tokenizer: Literal["o200k_base", "cl100k_base"] | None = None
+    sections: dict[Section, Share] | None = Field(default=None, description="the most a section takes at first, 0 to 1")
+    intents: dict[Intent, Weight] | None = None
+    filters: RawFilters | None = None
+    as_of: str | None = Field(default=None, description="a position, or an RFC 3339 time of recording")
+    min_position: str | None = Field(default=None, description="wait until the stages have passed this position")
+    wait_ms: int = Field(default=5000, ge=0, le=60_000, description="longest wait for min_position, milliseconds")
+    max_depth: int = Field(default=1, ge=0, le=5, description="causal steps from a match")
+    max_nodes: int = Field(default=200, ge=1, le=1000)
+    explain: bool = Field(default=False, description="scores and channels in the answer")
+
+
+class SearchIn(BaseModel):
+    """What to search for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="SearchRequest")
+
+    query: str = Field(min_length=1, max_length=8192)
+    mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
+    limit: int = Field(default=10, ge=1, le=200)
+    filters: RawFilters | None = None
+    as_of: str | None = None
+    min_position: str | None = None
+    wait_ms: int = Field(default=5000, ge=0, le=60_000)
+    cursor: str | None = Field(default=None, max_length=64)
+
+
+_CONTEXT_EXAMPLE = {"query": "why was nadia refunded twice?", "token_budget": 600, "format": "markdown"}
+_SEARCH_EXAMPLE = {"query": "payment timeout", "mode": "hybrid", "limit": 5}
+
+
+@router.post(
+    "/context",
+    summary="Working memory",
+    openapi_extra=described(ContextIn.model_json_schema(), _CONTEXT_EXAMPLE),
+    responses=answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.MODEL),
+)
+async def post_context(request: Request, tenant: ReadTenant) -> Response:
+    """The context an agent needs now, within the token budget, every line citing its events."""
+    body = await read_model(request, ContextIn)
+    services = services_of(request)
+    query = ContextQuery(
+        query=body.query or "",
+        session_id=body.session_id,
+        agent_id=body.agent_id,
+        user_id=body.user_id,
+        token_budget=body.token_budget,
+        format=body.format,
+        tokenizer=body.tokenizer or services.resources.settings.retrieval.tokenizer,
+        shares=body.sections if body.sections is not None else DEFAULT_SHARES,
+        intents=body.intents,
+        filters=_filters(body.filters),
+        as_of=parse_as_of(body.as_of),
+        min_position=parse_position("min_position", body.min_position),
+        wait_ms=body.wait_ms,
+        max_depth=body.max_depth,
+        max_nodes=body.max_nodes,
+        explain=body.explain,
+    )
+    return json_response(served_json(await services.retrieval.context(tenant, query)))
+
+
+@router.post(
+    "/search",
+    summary="Search",
+    openapi_extra=described(SearchIn.model_json_schema(), _SEARCH_EXAMPLE),
+    responses=answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.MODEL),
+)
+async def post_search(request: Request, tenant: ReadTenant) -> Response:
+    """Documents by meaning, by words, or both; best first, with the score of each channel."""
+    body = await read_model(request, SearchIn)
+    query = SearchQuery(
+        query=body.query,
+        mode=body.mode,
+        limit=body.limit,
+        filters=_filters(body.filters),
+        as_of=parse_as_of(body.as_of),
+        min_position=parse_position("min_position", body.min_position),
+        wait_ms=body.wait_ms,
+        offset=_offset(body.cursor),
+    )
+    found = await services_of(request).retrieval.search(tenant, query)
+    return json_response(search_json(query, found))
+
+
+@router.get("/events/{event_id:path}/lineage", summary="Lineage", responses=answers(problems.UNKNOWN, problems.INVALID))
+async def get_lineage(
+    request: Request,
+    tenant: ReadTenant,
+    event_id: str,
+    *,
+    direction: Annotated[Literal["causes", "effects", "both"], Query()] = "both",
+    max_depth: Annotated[int, Query(ge=1, le=100)] = 10,
+    max_nodes: Annotated[int, Query(ge=1, le=5000)] = 200,
+    as_of: Annotated[str | None, Query(max_length=64, description="a position, or an RFC 3339 time")] = None,
+) -> Response:
+    """What led to an event, and what it led to: nodes and edges with their positions; what was cut is said."""
+    bounds = Bounds(max_depth, max_nodes)
+    retrieval = services_of(request).retrieval
+    lineage = await retrieval.lineage(tenant, event_id, direction, bounds, parse_as_of(as_of))
+    return json_response(lineage_json(lineage))
+
+
+@router.get("/receipts/{receipt_id}", summary="Read a receipt", responses=answers(problems.UNKNOWN))
+async def get_receipt(request: Request, tenant: ReadTenant, receipt_id: str) -> Response:
+    """What a served context held: request, items with ranks and scores, tokens, and the hash of its bytes."""
+    return json_response(event_json(await services_of(request).retrieval.receipt(tenant, receipt_id)))
+
+
+def _filters(raw: dict[str, dict[str, Any]] | None) -> Filters:
+    return parse(raw) if raw else NO_FILTERS
+
+
+def parse_as_of(text: str | None) -> AsOf | None:
+    """A position, or a time of recording. Raises InvalidInput."""
+    if text is None:
+        return None
+    try:
+        position = Position.parse(text)
+        return AsOf(position.ms, position)
+    except ValueError:
+        try:
+            return AsOf(moment(text))
+        except ValueError as error:
+            detail = f"{text!r} is neither a position nor a time: {error}"
+            remedy = "send a position this service returned, or RFC 3339 with an offset"
+            raise InvalidInput([FieldProblem("/as_of", detail, remedy, "as-of")]) from error
+
+
+def _offset(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal() or int(cursor) > 1000:
+        remedy = "send back page.next_cursor of the previous page"
+        raise InvalidInput([FieldProblem("/cursor", f"{cursor!r} is not a cursor", remedy, "cursor")])
+    return int(cursor)

@@ -1,0 +1,206 @@
+"""Values as JSON: the one place where an event's wire names are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from context_graph.domain.event import LedgerEvent, iso
+from context_graph.retrieval.items import Item
+from context_graph.retrieval.lineage import Lineage, LineageNode
+from context_graph.retrieval.request import AsOf, SearchQuery
+from context_graph.retrieval.service import Found, Served
+
+_MOST_DROPPED = 50  # items left out that are listed one by one; all are counted
+_EXCERPT = 240  # characters of an event's text in a lineage
+
+
+def json_response(body: object, status: int = 200) -> Response:
+    """A JSON answer by orjson."""
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+
+
+def event_json(event: LedgerEvent) -> dict[str, Any]:
+    """An event with the envelope's names and what the server assigned; absent fields are absent."""
+    envelope = event.envelope
+    fields: dict[str, Any] = {
+        "event_id": envelope.event_id,
+        "event_type": envelope.event_type,
+        "session_id": envelope.session_id,
+        "agent_id": envelope.agent_id,
+        "occurred_at": iso(envelope.occurred_at),
+        "trace_id": envelope.trace_id,
+        "user_id": envelope.user_id,
+        "parent_event_id": envelope.parent_event_id,
+        "caused_by": list(envelope.caused_by) or None,
+        "tool_name": envelope.tool_name,
+        "ended_at": None if envelope.ended_at is None else iso(envelope.ended_at),
+        "status": envelope.status,
+        "schema_version": envelope.schema_version,
+        "importance_hint": envelope.importance_hint,
+        "origin": envelope.origin,
+        "payload": envelope.payload,
+        "payload_ref": envelope.payload_ref,
+        "position": str(event.position),
+        "recorded_at": iso(event.recorded_at),
+        "tenant": event.tenant,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def served_json(served: Served) -> dict[str, Any]:
+    """The answer of POST /v1/context."""
+    packed, query = served.packed, served.query
+    items = [
+        _item_json(item, ref, tokens, explain=query.explain)
+        for ref, (item, tokens) in enumerate(zip(packed.items, packed.tokens, strict=True), 1)
+    ]
+    body: dict[str, Any] = {"receipt_id": served.receipt_id}
+    if served.content is not None:
+        body["content"] = served.content
+    body["items"] = items
+    body["budget"] = {
+        "limit": query.token_budget,
+        "used": packed.used,
+        "tokenizer": query.tokenizer,
+        "by_section": packed.by_section,
+        "dropped": [{"id": d.id, "reason": d.reason, "tokens": d.tokens} for d in packed.dropped[:_MOST_DROPPED]],
+        "dropped_total": len(packed.dropped),
+    }
+    channels: dict[str, int] = {}
+    for item in packed.items:
+        for name in item.channels:
+            channels[name] = channels.get(name, 0) + 1
+    body["meta"] = {
+        "intents": served.understanding.intents,
+        "terms": served.understanding.terms,
+        "seeds": list(served.seeds),
+        "channels": channels,
+        "timings_ms": dict(served.timings),
+        "as_of": _as_of_json(query.as_of),
+        "complete": not served.missing,
+        "truncated": [f"{stage} has not passed min_position" for stage in served.missing],
+    }
+    return body
+
+
+def _item_json(item: Item, ref: int, tokens: int, *, explain: bool) -> dict[str, Any]:
+    document = item.document
+    rendered: dict[str, Any] = {
+        "id": item.id,
+        "ref": ref,
+        "kind": document.kind,
+        "event_ids": list(item.event_ids),
+        "position": str(document.position),
+        "session_id": document.session_id,
+        "agent_id": document.agent_id,
+        "user_id": document.user_id,
+        "event_type": document.event_type,
+        "tool_name": document.tool_name,
+        "speaker": document.speaker,
+        "occurred_at": iso(document.occurred_at),
+        "text": item.text,
+        "cut": item.cut,
+        "tokens": tokens,
+        "section": item.section,
+        "rank": item.rank,
+        "score": round(item.score, 6),
+        "reason": item.reason,
+        "channels": {name: round(score, 6) for name, score in item.channels.items()},
+    }
+    if explain:
+        rendered["importance"] = document.importance
+        rendered["bond"] = item.bond
+    return rendered
+
+
+def _as_of_json(as_of: AsOf | None) -> str | None:
+    if as_of is None:
+        return None
+    return str(as_of.position) if as_of.position is not None else iso(as_of.ms)
+
+
+def search_json(query: SearchQuery, found: Found) -> dict[str, Any]:
+    """The answer of POST /v1/search."""
+    results = [
+        {
+            "id": candidate.document.id,
+            "kind": candidate.document.kind,
+            "event_ids": list(candidate.document.event_ids),
+            "position": str(candidate.document.position),
+            "session_id": candidate.document.session_id,
+            "agent_id": candidate.document.agent_id,
+            "user_id": candidate.document.user_id,
+            "event_type": candidate.document.event_type,
+            "tool_name": candidate.document.tool_name,
+            "occurred_at": iso(candidate.document.occurred_at),
+            "text": candidate.document.text,
+            "score": round(candidate.score, 6),
+            "channels": {name: round(score, 6) for name, score in candidate.channels.items()},
+        }
+        for candidate in found.results
+    ]
+    cursor = str(query.offset + query.limit) if found.more and query.offset + query.limit <= 1000 else None
+    return {
+        "results": results,
+        "page": {"next_cursor": cursor},
+        "meta": {"complete": not found.missing, "as_of": _as_of_json(query.as_of)},
+    }
+
+
+def lineage_json(lineage: Lineage) -> dict[str, Any]:
+    """The graph shape: nodes by id, edges with positions."""
+    return {
+        "nodes": {node.event_id: _lineage_node(node) for node in lineage.nodes.values()},
+        "edges": [
+            {
+                "source": edge.source,
+                "target": edge.target,
+                "type": "CAUSED_BY",
+                "properties": {"explicit": True},
+                "position": str(edge.position),
+            }
+            for edge in lineage.edges.values()
+        ],
+        "page": {"next_cursor": None},
+        "meta": {"root": lineage.root, "truncated": lineage.truncated, "complete": not lineage.truncated},
+    }
+
+
+def _lineage_node(node: LineageNode) -> dict[str, Any]:
+    reason = "asked for" if node.depth == 0 else f"{node.direction}, {node.depth} steps away"
+    if node.event is None:
+        return {
+            "kind": "placeholder",
+            "attributes": {},
+            "provenance": None,
+            "scores": {},
+            "reason": f"{reason}; named as a cause, not arrived",
+            "depth": node.depth,
+        }
+    event = node.event
+    attributes = {
+        "event_type": event.event_type,
+        "tool_name": event.tool_name,
+        "user_id": event.user_id,
+        "status": event.status,
+        "origin": event.origin,
+        "text": node.text[:_EXCERPT],
+    }
+    return {
+        "kind": "event",
+        "attributes": {name: value for name, value in attributes.items() if value is not None},
+        "provenance": {
+            "event_id": event.id,
+            "position": str(event.position),
+            "occurred_at": iso(event.occurred_at),
+            "session_id": event.session_id,
+            "agent_id": event.agent_id,
+            "trace_id": event.trace_id,
+        },
+        "scores": {},
+        "reason": reason,
+        "depth": node.depth,
+    }

@@ -1,0 +1,95 @@
+"""Ingest: validated events appended to the partition of their session, with an outcome for each.
+
+Good events of a batch are kept whatever the others are. An answer is given only when the ledger has answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from context_graph.domain.event import Envelope, EventId
+from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.position import Position
+from context_graph.errors import ContextGraphError, EventConflict, FieldProblem, InvalidInput, StoreUnavailable
+from context_graph.ingest.validation import Validator
+from context_graph.store import codec
+from context_graph.store.ledger import Appendable, Ledger
+
+ItemStatus = Literal["created", "duplicate", "conflict", "invalid", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event of a batch. `error` is set for conflict, invalid and failed."""
+
+    index: int
+    status: ItemStatus
+    event_id: str | None = None
+    position: Position | None = None
+    error: ContextGraphError | None = None
+
+
+class Ingest:
+    """The use case behind the single and the batch endpoint."""
+
+    def __init__(self, ledger: Ledger, validator: Validator) -> None:
+        self._ledger = ledger
+        self._validator = validator
+        self._max_events = validator.settings.max_batch_events
+
+    async def one(self, tenant: Tenant, raw: object) -> Outcome:
+        """Append one event. Raises InvalidInput, EventConflict or StoreUnavailable: then nothing was written."""
+        envelope = self._validator.envelope(raw)
+        partition = tenant.partition_of(envelope.session_id)
+        [appended] = await self._ledger.append(partition, [_appendable(envelope)])
+        if appended.status == "conflict":
+            raise EventConflict(envelope.event_id, str(appended.position))
+        return Outcome(0, appended.status, envelope.event_id, appended.position)
+
+    async def batch(self, tenant: Tenant, raws: object) -> list[Outcome]:
+        """Append each event; one outcome each, in order.
+
+        Raises InvalidInput when it is no batch, StoreUnavailable when the store took none of it.
+        """
+        if not isinstance(raws, list):
+            raise InvalidInput([FieldProblem("/events", "it is not an array", 'send {"events": [ … ]}', "list_type")])
+        if not 1 <= len(raws) <= self._max_events:
+            detail = f"a batch has 1 to {self._max_events:,} events, this one has {len(raws):,}"
+            remedy = "send at least one" if not raws else f"split it into batches of up to {self._max_events:,}"
+            raise InvalidInput([FieldProblem("/events", detail, remedy, "batch-size")])
+        outcomes: list[Outcome | None] = [None] * len(raws)
+        by_partition: dict[Partition, list[tuple[int, Appendable]]] = {}
+        for index, raw in enumerate(raws):
+            try:
+                envelope = self._validator.envelope(raw)
+            except InvalidInput as error:
+                known = raw.get("event_id") if isinstance(raw, dict) else None
+                outcomes[index] = Outcome(index, "invalid", known if isinstance(known, str) else None, None, error)
+            else:
+                item = (index, _appendable(envelope))
+                by_partition.setdefault(tenant.partition_of(envelope.session_id), []).append(item)
+        failures = 0
+        for partition, items in by_partition.items():
+            try:
+                await self._append(partition, items, outcomes)
+            except StoreUnavailable as error:
+                failures += 1
+                if failures == len(by_partition):
+                    raise
+                for index, event in items:
+                    outcomes[index] = Outcome(index, "failed", event.event_id, None, error)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _append(
+        self, partition: Partition, items: Sequence[tuple[int, Appendable]], outcomes: list[Outcome | None]
+    ) -> None:
+        answers = await self._ledger.append(partition, [event for _, event in items])
+        for (index, event), answer in zip(items, answers, strict=True):
+            conflict = EventConflict(event.event_id, str(answer.position)) if answer.status == "conflict" else None
+            outcomes[index] = Outcome(index, answer.status, event.event_id, answer.position, conflict)
+
+
+def _appendable(envelope: Envelope) -> Appendable:
+    return Appendable(EventId(envelope.event_id), envelope.session_id, codec.encode(envelope))

@@ -1,0 +1,111 @@
+"""Working memory: from candidates to items within the budget, each with its section and the reason it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from context_graph.domain.query import Understanding
+from context_graph.domain.scoring import IMPORTANCE_WEIGHT, STRENGTH_WEIGHT, strength
+from context_graph.retrieval.candidates import DocumentKey
+from context_graph.retrieval.items import Candidate, Item, Section
+
+_HOUR_MS = 3_600_000
+_CAUSAL_FOR_WHY = 0.5  # added to the weight of causes and effects as far as the query asks why
+_LONGEST_SHARE = 0.25  # of the budget, for one item; characters are estimated at four a token
+_SHORTEST_CHARACTERS = 240
+
+_REASONS: Mapping[str, str] = {
+    "vector": "close in meaning",
+    "text": "matches the words",
+    "recency": "recent in this session",
+    "causal": "cause or effect of a match",
+    "neighbour": "beside a match",
+}
+
+
+def merged(*groups: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates of several rounds as one list: channels united, the highest score kept; best first."""
+    known: dict[DocumentKey, Candidate] = {}
+    for candidate in (c for group in groups for c in group):
+        key = (candidate.partition, candidate.document.id)
+        other = known.get(key)
+        if other is None:
+            known[key] = candidate
+        else:
+            channels = {**other.channels, **candidate.channels}
+            known[key] = replace(other, channels=channels, score=max(other.score, candidate.score))
+    return sorted(known.values(), key=lambda c: (-c.score, c.document.position, c.document.id))
+
+
+def weighed(candidates: Sequence[Candidate], understanding: Understanding, now_ms: int) -> list[Candidate]:
+    """Scores with importance, strength (recency of occurrence) and the query's intents; best first."""
+    why = understanding.weight("why")
+    result = []
+    for candidate in candidates:
+        document = candidate.document
+        age = max(0, now_ms - document.occurred_at) / _HOUR_MS
+        score = candidate.score + IMPORTANCE_WEIGHT * document.importance / 10 + STRENGTH_WEIGHT * strength(age)
+        score += _CAUSAL_FOR_WHY * why * candidate.channels.get("causal", 0.0)
+        result.append(replace(candidate, score=score))
+    return sorted(result, key=lambda c: (-c.score, c.document.position, c.document.id))
+
+
+def items_of(
+    candidates: Sequence[Candidate], tail: Sequence[Candidate], bonds: Mapping[str, str], token_budget: int
+) -> list[Item]:
+    """Ranked items: summaries, relevant events, and the recent tail of the session; each document once."""
+    recent = {candidate.document.id for candidate in tail}
+    limit = max(_SHORTEST_CHARACTERS, int(token_budget * _LONGEST_SHARE * 4))
+    items: list[Item] = []
+    for candidate in merged(candidates, tail):
+        document = candidate.document
+        text, cut = shortened(document.text, limit)
+        items.append(
+            Item(
+                document=document,
+                section=_section(candidate, recent),
+                text=text,
+                score=candidate.score,
+                channels=candidate.channels,
+                reason=_reason(candidate),
+                rank=len(items) + 1,
+                bond=bonds.get(document.id, document.id),
+                cut=cut,
+            )
+        )
+    return [item for item in items if item.text]
+
+
+def _section(candidate: Candidate, recent: set[str]) -> Section:
+    if candidate.document.kind == "summary":
+        return "summary"
+    return "recent" if candidate.document.id in recent else "relevant"
+
+
+def _reason(candidate: Candidate) -> str:
+    named = sorted(candidate.channels, key=lambda name: -candidate.channels[name])
+    return ", ".join(_REASONS[name] for name in named if name in _REASONS)
+
+
+def shortened(text: str, limit: int) -> tuple[str, bool]:
+    """At most `limit` characters: the head and, a third of it, the tail, with a mark between."""
+    if len(text) <= limit:
+        return text, False
+    tail = limit // 3
+    return f"{text[: limit - tail - 3].rstrip()} … {text[len(text) - tail :].lstrip()}", True
+
+
+def bonds_of(candidates: Sequence[Candidate], causes: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A tool's result is bonded to its call: event id to the id of the call. `causes`: event id to its causes."""
+    present = {c.document.id: c.document for c in candidates}
+    bonds: dict[str, str] = {}
+    for document in present.values():
+        if document.event_type != "tool.result":
+            continue
+        for cause in causes.get(document.id, ()):
+            call = present.get(cause)
+            if call is not None and call.event_type == "tool.call":
+                bonds[document.id] = bonds[call.id] = call.id
+                break
+    return bonds

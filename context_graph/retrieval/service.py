@@ -1,0 +1,259 @@
+"""Retrieval's use cases: working memory, search and lineage for a tenant.
+
+The order of a context: wait for the stages when asked to → understand → embed the query off the event loop → channels
+in one round trip → expand → weigh → pack exactly → record what was served as a receipt event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from ulid import ULID
+
+from context_graph.domain.event import RECEIPT_TYPE, Envelope, EventId, JsonValue, LedgerEvent, SessionId
+from context_graph.domain.partition import Tenant
+from context_graph.domain.position import Position
+from context_graph.domain.query import Understanding, understand
+from context_graph.domain.stages import STAGES
+from context_graph.errors import ConfigurationError, UnknownThing
+from context_graph.models.embedder import Embedder
+from context_graph.models.tokens import TokenCounter
+from context_graph.retrieval import context as assembly
+from context_graph.retrieval.candidates import Ask, Candidates
+from context_graph.retrieval.items import Candidate
+from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk
+from context_graph.retrieval.pack import Packed, pack
+from context_graph.retrieval.render import FORMATS, Content
+from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
+from context_graph.settings import RetrievalSettings
+from context_graph.store import codec
+from context_graph.store.graph import Graph
+from context_graph.store.groups import Groups
+from context_graph.store.index import Index
+from context_graph.store.ledger import Appendable, Ledger
+from context_graph.store.queries import Searcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SEEDS = 8  # best candidates whose causes, effects and neighbours are looked at
+_TAIL_EVENTS = 40  # newest events of the session that may become its recent tail
+_WAIT_STEP = 0.02  # seconds between looks at the stages
+_SERVICE_SESSION = SessionId("context-graph")
+
+
+@dataclass(slots=True)
+class Timings:
+    """Milliseconds per step."""
+
+    steps: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.steps[name] = round((time.perf_counter() - began) * 1000, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A working memory as served, with how it came about."""
+
+    receipt_id: str | None
+    content: Content | None
+    packed: Packed
+    query: ContextQuery
+    understanding: Understanding
+    seeds: Sequence[str]
+    timings: Mapping[str, float]
+    missing: Sequence[str]
+    """Stages that had not passed `min_position` when the wait was over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of search results; `more` says that another page may follow. `missing` as in Served."""
+
+    results: Sequence[Candidate]
+    more: bool
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalParts:
+    """What retrieval reads and writes."""
+
+    searcher: Searcher
+    index: Index
+    graph: Graph
+    groups: Groups
+    ledger: Ledger
+    embedder: Embedder
+    counters: Mapping[str, TokenCounter]
+    settings: RetrievalSettings
+    now_ms: Callable[[], int]
+
+
+class Retrieval:
+    """Answers for any tenant; a tenant's partitions are the only ones it asks."""
+
+    def __init__(self, parts: RetrievalParts) -> None:
+        self._parts = parts
+        self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
+        self._lineage = LineageWalk(parts.graph, parts.index)
+
+    async def context(self, tenant: Tenant, query: ContextQuery) -> Served:
+        """Working memory within the budget. Raises ConfigurationError for a tokenizer that is not here."""
+        counter = self._counter(query.tokenizer)
+        timings = Timings()
+        with timings.step("total"):
+            with timings.step("wait"):
+                missing = await self._wait(tenant, query.min_position, query.wait_ms)
+            with timings.step("understand"):
+                understanding = understand(query.query, query.intents)
+            with timings.step("embed"):
+                vector = await self._vector(query.query)
+            ask = Ask(understanding, vector, scope(query), query.as_of, self._parts.settings.candidates)
+            found, tail = await self._gather(tenant, query, ask, timings)
+            seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
+            with timings.step("expand"):
+                expanded = await self._candidates.expand(seeds, ask, depth=query.max_depth, max_nodes=query.max_nodes)
+                ranked = assembly.weighed(assembly.merged(found, expanded), understanding, self._parts.now_ms())
+                bonds = await self._bonds([*ranked, *tail])
+            with timings.step("pack"):
+                items = assembly.items_of(ranked, tail, bonds, query.token_budget)
+                shape = FORMATS[query.format]
+                packed = pack(items, limit=query.token_budget, shares=query.shares, shape=shape, count=counter.count)
+            with timings.step("receipt"):
+                receipt_id = await self._receipt(tenant, query, packed, shape.counted(packed.items))
+        content = shape.content(packed.items)
+        named = [seed.document.id for seed in seeds]
+        return Served(receipt_id, content, packed, query, understanding, named, timings.steps, missing)
+
+    async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
+        """Documents by meaning, by words, or both; best first."""
+        missing = await self._wait(tenant, query.min_position, query.wait_ms)
+        vector = await self._vector(query.query) if query.mode != "keyword" else None
+        wanted = query.offset + query.limit
+        limit = max(self._parts.settings.candidates, wanted + 1)
+        ask = Ask(understand(query.query), vector, query.filters, query.as_of, limit)
+        found = await self._candidates.find(tenant, ask, use_text=query.mode != "semantic")
+        return Found(found[query.offset : wanted], len(found) > wanted, missing)
+
+    async def lineage(
+        self, tenant: Tenant, event_id: str, direction: Direction, bounds: Bounds, as_of: AsOf | None
+    ) -> Lineage:
+        """Causes and effects of an event. Raises UnknownThing."""
+        return await self._lineage.walk(tenant, event_id, direction, bounds, as_of)
+
+    async def receipt(self, tenant: Tenant, receipt_id: str) -> LedgerEvent:
+        """The receipt of a served context, as the event that it is. Raises UnknownThing."""
+        for partition in tenant.partitions:
+            event = await self._parts.ledger.get(partition, receipt_id)
+            if event is not None and event.envelope.event_type == RECEIPT_TYPE:
+                return event
+        raise UnknownThing("receipt", receipt_id)
+
+    async def _gather(
+        self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        with timings.step("candidates"):
+            found = self._candidates.find(tenant, ask) if query.query.strip() else self._candidates.latest(tenant, ask)
+            return await asyncio.gather(found, self._tail(tenant, query, ask))
+
+    async def _tail(self, tenant: Tenant, query: ContextQuery, ask: Ask) -> list[Candidate]:
+        if query.session_id is None:
+            return []
+        partition = tenant.partition_of(SessionId(query.session_id))
+        narrow = Ask(ask.understanding, None, ask.filters, ask.as_of, _TAIL_EVENTS)
+        return await self._candidates.tail(partition, query.session_id, narrow)
+
+    async def _bonds(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        causes: dict[str, tuple[str, ...]] = {}
+        for partition in sorted({candidate.partition for candidate in candidates}):
+            results = [
+                c.document.id for c in candidates if c.partition == partition and c.document.event_type == "tool.result"
+            ]
+            nodes = await self._parts.graph.events(partition, results)
+            causes |= {node.id: node.causes for node in nodes.values()}
+        return assembly.bonds_of(candidates, causes)
+
+    async def _vector(self, text: str) -> bytes | None:
+        if not text.strip():
+            return None
+        vectors = await self._parts.embedder.embed([text])
+        return bytes(vectors[0].tobytes())
+
+    def _counter(self, name: str) -> TokenCounter:
+        counter = self._parts.counters.get(name)
+        if counter is None:
+            raise ConfigurationError(f"there is no tokenizer {name!r}; there are {', '.join(self._parts.counters)}")
+        return counter
+
+    async def _wait(self, tenant: Tenant, position: Position | None, wait_ms: int) -> list[str]:
+        """Until every stage has passed `position`; names of those that had not when the time was over."""
+        if position is None or position.bucket >= tenant.buckets:
+            return []
+        partition = tenant.partitions[position.bucket]
+        deadline = time.monotonic() + wait_ms / 1000
+        waiting = [stage.group for stage in STAGES]
+        while True:
+            waiting = [
+                group
+                for group in waiting
+                if not (await self._parts.groups.state(partition, group)).has_passed(position)
+            ]
+            if not waiting or time.monotonic() >= deadline:
+                return waiting
+            await asyncio.sleep(_WAIT_STEP)
+
+    async def _receipt(self, tenant: Tenant, query: ContextQuery, packed: Packed, counted: str) -> str | None:
+        """Append what was served as an event, so that it can be accounted for later."""
+        if not self._parts.settings.receipts:
+            return None
+        session_id = SessionId(query.session_id) if query.session_id is not None else _SERVICE_SESSION
+        receipt = Envelope(
+            event_id=EventId(f"receipt-{ULID().to_uuid7(compliant=True)}"),
+            event_type=RECEIPT_TYPE,
+            session_id=session_id,
+            agent_id=query.agent_id or "context-graph",
+            occurred_at=self._parts.now_ms(),
+            user_id=query.user_id,
+            origin="derived",
+            payload=_receipt_payload(query, packed, counted),
+        )
+        body = codec.encode(receipt)
+        await self._parts.ledger.append(
+            tenant.partition_of(session_id), [Appendable(receipt.event_id, session_id, body)]
+        )
+        return receipt.event_id
+
+
+def _receipt_payload(query: ContextQuery, packed: Packed, counted: str) -> JsonValue:
+    served: list[JsonValue] = [
+        {"id": item.id, "rank": item.rank, "score": round(item.score, 6), "section": item.section}
+        for item in packed.items
+    ]
+    return {
+        "request": {
+            "query": query.query,
+            "session_id": query.session_id,
+            "user_id": query.user_id,
+            "agent_id": query.agent_id,
+            "token_budget": query.token_budget,
+            "format": query.format,
+            "tokenizer": query.tokenizer,
+        },
+        "items": served,
+        "used": packed.used,
+        "dropped_total": len(packed.dropped),
+        "sha256": sha256(counted.encode()).hexdigest(),
+    }

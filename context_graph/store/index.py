@@ -1,0 +1,201 @@
+"""The search index of a partition: writes documents, vectors and entities, and answers what is in it.
+
+Every write may be repeated and may come in any order: events overwrite themselves with the same values, summaries
+replace an older one of their scope by script, entities are members of sets. The two stages that write here own
+separate fields, so neither waits for the other. Queries are in `store/queries.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from redis.exceptions import ResponseError
+
+from context_graph.domain.document import Document, DocumentKind, Enrichment, Mention
+from context_graph.domain.graph import timeline_member
+from context_graph.domain.partition import Partition
+from context_graph.errors import ConfigurationError
+from context_graph.store import documents as fields
+from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.documents import Fields, Part, StoredDocument
+from context_graph.store.keys import GraphKeys
+
+# Fields of an entity's hash: its label, and one field for each surface form, so that forms need no order to be merged.
+ENTITY_LABEL = "label"
+ENTITY_FORM_PREFIX = "form:"
+# Stage 2's fields of an event's hash (JSON): entity ids in order of first mention; for each of these the name as first
+# written and how often it is mentioned; keywords.
+EVENT_ENTITIES = "entities"
+EVENT_MENTIONS = "mentions"
+EVENT_KEYWORDS = "keywords"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatistics:
+    """Documents and vectors in a partition's indexes; what RediSearch could not index is counted as failed."""
+
+    documents: int
+    vectors: int
+    failed: int
+
+
+class Index:
+    """Documents of any partition; vectors have `dimensions` numbers."""
+
+    def __init__(self, redis: RedisClient, dimensions: int) -> None:
+        self._redis = redis
+        self._dimensions = dimensions
+        self._ensured: set[Partition] = set()
+        source = files("context_graph.store").joinpath("lua/replace_if_newer.lua").read_text()
+        self._replace = redis.register_script(source)
+        self._command: Callable[..., Awaitable[Any]] = redis.execute_command
+
+    async def ensure(self, partition: Partition, *, again: bool = False) -> None:
+        """Create the partition's two indexes unless they are there; asked once per instance, or `again`.
+
+        Hashes written before an index are taken up by it. Raises ConfigurationError when the vectors of an existing
+        index have other dimensions.
+        """
+        if partition in self._ensured and not again:
+            return
+        keys = GraphKeys(partition)
+        text = fields.text_index_definition(keys.text_index, keys.document_prefix)
+        vector = fields.vector_index_definition(keys.vector_index, keys.vector_prefix, self._dimensions)
+        with store_errors("creating the index"):
+            for definition in (text, vector):
+                try:
+                    await self._command(*definition)
+                except ResponseError as error:
+                    if "already exists" not in str(error):
+                        raise
+        found = await self.dimensions_of(partition)
+        if found is not None and found != self._dimensions:
+            raise ConfigurationError(
+                f"the index of {partition} holds vectors of {found} dimensions, CG_EMBEDDING__DIMENSIONS says "
+                f"{self._dimensions}: set it back to {found}, or rebuild the index for the new model"
+            )
+        self._ensured.add(partition)
+
+    async def put_documents(self, partition: Partition, documents: Sequence[Document]) -> None:
+        """Make these documents findable by text and filters; one round trip. Of a summary's scope the newest stays."""
+        await self.ensure(partition)
+        keys = GraphKeys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for document in documents:
+            key, part = keys.document(document.id), fields.INDEXING_PART
+            await self._put(pipe, document.kind, key, fields.document_fields(document), part)
+        with store_errors("indexing documents"):
+            await pipe.execute()
+
+    async def put_enrichments(self, partition: Partition, enrichments: Sequence[Enrichment]) -> None:
+        """Add vectors, entities and keywords to documents, whether or not these have arrived; one round trip."""
+        await self.ensure(partition)
+        keys = GraphKeys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for enrichment in enrichments:
+            doc_id, kind = enrichment.document.id, enrichment.document.kind
+            await self._put(pipe, kind, keys.vector(doc_id), fields.vector_fields(enrichment), fields.VECTOR_PART)
+            await self._put(pipe, kind, keys.document(doc_id), fields.entity_fields(enrichment), fields.ENRICHMENT_PART)
+            _put_entities(pipe, keys, enrichment)
+        with store_errors("storing enrichments"):
+            await pipe.execute()
+
+    async def _put(self, pipe: Any, kind: DocumentKind, key: str, values: Fields, part: Part) -> None:
+        if kind == "event":  # an event's content never changes: writing it again writes the same
+            pipe.hset(key, mapping=values)
+            return
+        pairs = [item for pair in values.items() for item in pair]
+        arguments = [part.version, values[part.version], len(part.names), *part.names, *pairs]
+        await self._replace(keys=[key], args=arguments, client=pipe)
+
+    async def read_documents(self, partition: Partition, ids: Sequence[str]) -> list[StoredDocument | None]:
+        """The documents of these ids in the order asked, None for those that are not there; one round trip."""
+        keys = GraphKeys(partition)
+        wanted = [name.encode() for name in (fields.TEXT, fields.SPEAKER, fields.META, fields.KEYWORDS)]
+        pipe = self._redis.pipeline(transaction=False)
+        for doc_id in ids:
+            pipe.hmget(keys.document(doc_id), wanted)
+        with store_errors("reading documents"):
+            answers: Any = await pipe.execute() if ids else []
+        found: list[StoredDocument | None] = []
+        for doc_id, values in zip(ids, answers, strict=True):
+            present = {name: value for name, value in zip(wanted, values, strict=True) if value is not None}
+            found.append(fields.decode_document(doc_id, present))
+        return found
+
+    async def dimensions_of(self, partition: Partition) -> int | None:
+        """Dimensions of the vectors in the partition's index, or None when it has no index yet."""
+        info = await self._info(GraphKeys(partition).vector_index)
+        for attribute in info.get("attributes", []):
+            described = _pairs(attribute)
+            if "dim" in described:
+                return int(described["dim"])
+        return None
+
+    async def statistics(self, partition: Partition) -> IndexStatistics:
+        """How much is in the partition's indexes; zeros when they are not there."""
+        keys = GraphKeys(partition)
+        text, vector = await self._info(keys.text_index), await self._info(keys.vector_index)
+        return IndexStatistics(
+            documents=int(text.get("num_docs", 0)),
+            vectors=int(vector.get("num_docs", 0)),
+            failed=int(text.get("hash_indexing_failures", 0)) + int(vector.get("hash_indexing_failures", 0)),
+        )
+
+    async def _info(self, name: str) -> dict[str, Any]:
+        with store_errors("reading the index's state"):
+            try:
+                answer = await self._command("FT.INFO", name)
+            except ResponseError as error:
+                if is_missing_index(error):
+                    return {}
+                raise
+        return _pairs(answer)
+
+
+def is_missing_index(error: ResponseError) -> bool:
+    """Whether RediSearch says that the index does not exist (its wording differs between versions)."""
+    text = str(error).lower()
+    return "no such index" in text or "unknown index name" in text
+
+
+def _put_entities(pipe: Any, keys: GraphKeys, enrichment: Enrichment) -> None:
+    """Entity nodes, their timelines and registry, and what of them the event's own hash shows.
+
+    A summary mentions what its events mention: it adds to no timeline and has no event hash.
+    """
+    document = enrichment.document
+    if document.kind == "summary":
+        return
+    member = timeline_member(document.position, document.id)
+    grouped = _by_entity(enrichment.mentions)
+    for entity_id, mentions in grouped.items():
+        forms = {ENTITY_FORM_PREFIX + mention.name: "" for mention in mentions}
+        pipe.hset(keys.entity(entity_id), mapping={ENTITY_LABEL: mentions[0].label, **forms})
+        pipe.zadd(keys.timeline("entity", entity_id), {member: document.occurred_at})
+        pipe.zadd(keys.registry("entity"), {entity_id: document.occurred_at}, gt=True)
+    shown: dict[str, bytes] = {}
+    if grouped:
+        shown[EVENT_ENTITIES] = orjson.dumps(list(grouped))
+        shown[EVENT_MENTIONS] = orjson.dumps([[group[0].name, len(group)] for group in grouped.values()])
+    if enrichment.keywords:
+        shown[EVENT_KEYWORDS] = orjson.dumps(enrichment.keywords)
+    if shown:
+        pipe.hset(keys.event(document.id), mapping=shown)
+
+
+def _by_entity(mentions: Sequence[Mention]) -> dict[str, list[Mention]]:
+    grouped: dict[str, list[Mention]] = {}
+    for mention in mentions:
+        grouped.setdefault(mention.entity_id, []).append(mention)
+    return grouped
+
+
+def _pairs(answer: Any) -> dict[str, Any]:
+    """RESP2's flat list of names and values as a dictionary. Flags without a value end the list and are left out."""
+    decoded = [item.decode() if isinstance(item, bytes) else item for item in answer]
+    return {str(name): value for name, value in zip(decoded[::2], decoded[1::2], strict=False)}

@@ -1,0 +1,160 @@
+"""Queries of the search index: filters, words and vectors compiled so that nothing typed outside reaches its syntax.
+
+Filter values go in as digests, words as parameters that the index tokenises, vectors as bytes; the query string itself
+is built of constants, parameter names and numbers alone. Stop words are the caller's business (`domain/query.py`):
+the index has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from context_graph.domain.document import filter_tag
+from context_graph.domain.filters import Condition, Filters, NumberCondition, TagCondition
+from context_graph.domain.partition import Partition
+from context_graph.store import documents as fields
+from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.documents import vector_bytes
+from context_graph.store.index import is_missing_index
+from context_graph.store.keys import GraphKeys
+
+_FIELD_NAMES = {
+    "event_type": fields.TYPE,
+    "tool_name": fields.TOOL,
+    "agent_id": fields.AGENT,
+    "user_id": fields.USER,
+    "session_id": fields.SESSION,
+    "entity": fields.ENTITY,
+    "status": fields.STATUS,
+    "origin": fields.ORIGIN,
+    "kind": fields.KIND,
+    "occurred_at": fields.OCCURRED,
+    "importance": fields.IMPORTANCE,
+}
+_TEXT = "|".join(fields.TEXT_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What each channel found: document id to cosine similarity (-1..1), and to BM25 score (0 and up)."""
+
+    vector: dict[str, float]
+    text: dict[str, float]
+
+
+class Searcher:
+    """Asks the indexes of any partition. A partition that has no index yet has no hits."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+
+    async def hits(
+        self, partition: Partition, *, vector: bytes | None, terms: Sequence[str], filters: Filters, limit: int,
+        recorded_until: int | None = None,
+    ) -> Hits:  # fmt: skip
+        """The `limit` nearest and the `limit` best matching documents that satisfy the filters; one round trip.
+
+        `vector`: float32 bytes of the query or None; `recorded_until`: ms of the ledger's clock, for as-of reads.
+        """
+        keys = GraphKeys(partition)
+        condition = compile_filters(filters, recorded_until)
+        pipe = self._redis.pipeline(transaction=False)
+        if vector is not None:
+            pipe.execute_command(*_vector_query(keys, condition, vector, limit))
+        if terms:
+            pipe.execute_command(*_text_query(keys, condition, terms, limit))
+        answers = await self._answers(pipe)
+        near = _scores(answers.pop(0), keys.vector_prefix + "0:") if vector is not None else {}
+        matching = _scores(answers.pop(0), keys.document_prefix) if terms else {}
+        return Hits({doc_id: 1.0 - distance for doc_id, distance in near.items()}, matching)
+
+    async def latest(
+        self, partition: Partition, filters: Filters, limit: int, recorded_until: int | None = None
+    ) -> list[str]:
+        """Ids of the documents that satisfy the filters, latest occurrence first."""
+        keys = GraphKeys(partition)
+        condition = compile_filters(filters, recorded_until)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.execute_command(
+            "FT.SEARCH", keys.text_index, condition, "NOCONTENT", "SORTBY", fields.OCCURRED, "DESC",
+            "LIMIT", 0, limit, "DIALECT", 2,
+        )  # fmt: skip
+        [answer] = await self._answers(pipe)
+        return [key.decode()[len(keys.document_prefix) :] for key in answer[1:]]
+
+    async def _answers(self, pipe: Any) -> list[Any]:
+        with store_errors("searching"):
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            for index, answer in enumerate(answers):
+                if isinstance(answer, ResponseError) and is_missing_index(answer):
+                    answers[index] = [0]
+                elif isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+
+def _vector_query(keys: GraphKeys, condition: str, vector: bytes, limit: int) -> list[str | int | bytes]:
+    near = f"=>[KNN {limit} @{fields.VECTOR} $vector AS distance]"
+    return [
+        "FT.SEARCH", keys.vector_index, f"({condition}){near}" if condition != "*" else f"*{near}",
+        "RETURN", 1, "distance", "SORTBY", "distance", "LIMIT", 0, limit,
+        "PARAMS", 2, "vector", vector_bytes(vector), "DIALECT", 2,
+    ]  # fmt: skip
+
+
+def _text_query(keys: GraphKeys, condition: str, terms: Sequence[str], limit: int) -> list[str | int | bytes]:
+    names = [f"t{number}" for number in range(len(terms))]
+    words = f"@{_TEXT}:(" + "|".join(f"${name}" for name in names) + ")"
+    parameters = [item for pair in zip(names, terms, strict=True) for item in pair]
+    return [
+        "FT.SEARCH", keys.text_index, words if condition == "*" else f"{condition} {words}",
+        "NOCONTENT", "WITHSCORES", "SCORER", "BM25", "LIMIT", 0, limit,
+        "PARAMS", len(parameters), *parameters, "DIALECT", 2,
+    ]  # fmt: skip
+
+
+def compile_filters(filters: Filters, recorded_until: int | None) -> str:
+    """A query fragment of field names, digests and numbers; `*` when nothing is asked."""
+    parts = [_compile(condition) for condition in filters.conditions]
+    if filters.alternatives:
+        groups = ["(" + " ".join(_compile(condition) for condition in group) + ")" for group in filters.alternatives]
+        parts.append("(" + "|".join(groups) + ")")
+    if recorded_until is not None:
+        parts.append(f"@{fields.RECORDED}:[-inf {recorded_until}]")
+    return " ".join(parts) or "*"
+
+
+def _compile(condition: Condition) -> str:
+    name = _FIELD_NAMES[condition.field]
+    if isinstance(condition, NumberCondition):
+        low = f"{'(' if condition.open_low else ''}{_bound(condition.low)}"
+        high = f"{'(' if condition.open_high else ''}{_bound(condition.high)}"
+        return f"{'-' if condition.negated else ''}@{name}:[{low} {high}]"
+    return _compile_tags(name, condition)
+
+
+def _compile_tags(name: str, condition: TagCondition) -> str:
+    digests = [filter_tag(value) for value in condition.values]
+    if condition.operator == "all":
+        return "(" + " ".join(f"@{name}:{{{digest}}}" for digest in digests) + ")"
+    return f"{'-' if condition.operator == 'ne' else ''}@{name}:{{{'|'.join(digests)}}}"
+
+
+def _bound(value: float) -> str:
+    if value in {float("inf"), float("-inf")}:
+        return "+inf" if value > 0 else "-inf"
+    return repr(value)
+
+
+def _scores(answer: list[Any], prefix: str) -> dict[str, float]:
+    """From `[total, key, score or fields, …]`; keys of another prefix (there are none) would be left out."""
+    found: dict[str, float] = {}
+    for key, value in zip(answer[1::2], answer[2::2], strict=True):
+        name = key.decode()
+        if name.startswith(prefix):
+            found[name[len(prefix) :]] = float(value[1] if isinstance(value, list) else value)
+    return found

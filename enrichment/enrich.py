@@ -1,0 +1,83 @@
+"""Stage 2, second half: vectors, entities and keywords of each document.
+
+Both models work at the same time, each in its own thread; what to ask them and what to make of the answers is decided
+by pure functions, and one write stores all of it. A failing model fails the batch, so that nothing is stored as if it
+had no vector or no entities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from context_graph.domain.document import Document, Enrichment
+from context_graph.domain.event import LedgerEvent
+from context_graph.domain.partition import Partition
+from context_graph.domain.text import TEXT_VERSION
+from context_graph.store.index import Index
+from enrichment.entities import find_mentions
+from enrichment.indexing import documents_of
+from enrichment.keywords import keywords_of
+
+if TYPE_CHECKING:
+    from context_graph.models.embedder import Embedder
+    from context_graph.models.recogniser import Recogniser, Span
+
+
+def embedded_text(document: Document) -> str:
+    """What a document's vector is made of: `speaker: text`. Questions name who said something as often as what."""
+    return f"{document.speaker}: {document.text}" if document.speaker else document.text
+
+
+def text_hash(text: str) -> str:
+    """32 hex digits that change with the text, or with the rules that texts are made by."""
+    return blake2b(f"{TEXT_VERSION}\0{text}".encode(), digest_size=16).hexdigest()
+
+
+def enrichment_of(document: Document, spans: Sequence[Span], vector: bytes, model_id: str) -> Enrichment:
+    """What the models' answers add to a document. `vector`: float32 bytes."""
+    return Enrichment(
+        document=document,
+        vector=vector,
+        model=model_id,
+        text_hash=text_hash(embedded_text(document)),
+        mentions=find_mentions(document.text, spans, tool_name=document.tool_name, agent_id=document.agent_id),
+        keywords=keywords_of(document.text),
+    )
+
+
+class EnrichmentHandler:
+    """Asks the models about a batch and stores the answers."""
+
+    def __init__(self, index: Index, embedder: Embedder, recogniser: Recogniser) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._recogniser = recogniser
+
+    async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+        """Enrich the batch, whole. Raises ModelUnavailable or StoreUnavailable."""
+        documents = documents_of(events)
+        if not documents:
+            return
+        texts = [document.text for document in documents]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                embedding = tasks.create_task(self._vectors(documents), name="embed")
+                recognising = tasks.create_task(self._recogniser.recognise(texts), name="recognise")
+        except ExceptionGroup as failures:
+            # The delivery loop decides by the error's type, so the first failure goes on as itself.
+            raise failures.exceptions[0] from failures
+        vectors = embedding.result()
+        enrichments = [
+            enrichment_of(document, named, vectors[embedded_text(document)], self._embedder.model_id)
+            for document, named in zip(documents, recognising.result(), strict=True)
+        ]
+        await self._index.put_enrichments(partition, enrichments)
+
+    async def _vectors(self, documents: Sequence[Document]) -> Mapping[str, bytes]:
+        """The vector of each distinct text: repeated texts (acknowledgements, retried calls) are embedded once."""
+        texts = list(dict.fromkeys(embedded_text(document) for document in documents))
+        vectors = await self._embedder.embed(texts)
+        return {text: vector.tobytes() for text, vector in zip(texts, vectors, strict=True)}

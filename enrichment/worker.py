@@ -1,0 +1,65 @@
+"""The worker `enrichment`: both halves of Stage 2 in one process.
+
+The indexing half starts at once and needs no model. The models are opened beside it; what is wrong with them for good
+(a missing file, other dimensions) ends the worker with a message instead of burying every event it meets, what may pass
+(a hub that is away) is waited out by the delivery loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import structlog
+
+from context_graph.bootstrap import Resources
+from context_graph.delivery.runtime import Source, run_stage
+from context_graph.domain.stages import ENRICHMENT, INDEXING
+from context_graph.errors import ModelUnavailable
+from context_graph.models.embedder import Embedder, open_embedder
+from context_graph.models.recogniser import Recogniser, open_recogniser
+from context_graph.workers import Worker
+from enrichment.enrich import EnrichmentHandler
+from enrichment.indexing import IndexingHandler
+
+log = structlog.get_logger(__name__)
+
+
+async def run(resources: Resources, stop: asyncio.Event) -> None:
+    """Run both stages until `stop` is set. Raises ConfigurationError when a model can never work as configured."""
+    source = Source(resources.groups, resources.tenants, resources.dead_letters, resources.settings.delivery)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            indexing = run_stage(source, INDEXING, IndexingHandler(resources.index), stop)
+            tasks.create_task(indexing, name="indexing")
+            tasks.create_task(_enrich(resources, source, stop), name="enrichment")
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+
+
+async def _enrich(resources: Resources, source: Source, stop: asyncio.Event) -> None:
+    settings = resources.settings
+    async with AsyncExitStack() as stack:
+        embedder = await stack.enter_async_context(open_embedder(settings.embedding, settings.data_dir / "models"))
+        recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
+        await _warm(embedder, recogniser)
+        handler = EnrichmentHandler(resources.index, embedder, recogniser)
+        await run_stage(source, ENRICHMENT, handler, stop, batch=settings.embedding.batch_events)
+
+
+async def _warm(embedder: Embedder, recogniser: Recogniser) -> None:
+    """Load both models by using them once, so that a wrong configuration is told before any event is read."""
+    try:
+        await embedder.embed(["warm"])
+        await recogniser.recognise(["warm"])
+    except ModelUnavailable as error:
+        log.warning("model_unavailable", reason=str(error))
+    else:
+        log.info("models_loaded", embedder=embedder.model_id)
+
+
+WORKER = Worker(
+    name="enrichment",
+    summary="text index, vectors, entities, keywords and importance",
+    run=run,
+)
