@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def embedded_text(document: Document) -> str:
-    """What a document's vector is made of: `speaker: text`. Questions name who said something as often as what."""
+    """What a document's vector is made of: `speaker: text`.
+
+    Questions name who as often as what: on three LoCoMo conversations the speaker in front lifts recall@10 of the
+    vectors alone from 0.28 to 0.47.
+    """
     return f"{document.speaker}: {document.text}" if document.speaker else document.text
 
 

@@ -54,7 +54,6 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=settings.api.max_body_bytes,
     )
     problems.install(app)
     if settings.origins:

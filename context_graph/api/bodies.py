@@ -12,7 +12,8 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from context_graph.api.problems import MALFORMED, ProblemError
+from context_graph.api.problems import MALFORMED, TOO_LARGE, ProblemError
+from context_graph.api.services import services_of
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.ingest.validation import problems_of
 
@@ -20,12 +21,28 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read_json(request: Request) -> object:
-    """The request's body as JSON. Raises ProblemError `malformed-json` saying where it breaks."""
-    body = await request.body()
+    """The request's body as JSON. Raises ProblemError: `too-large`, or `malformed-json` saying where it breaks."""
+    body = await _read(request, services_of(request).resources.settings.api.max_body_bytes)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ProblemError(MALFORMED, f"the body is not JSON: {error}") from error
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, given up as soon as it is longer than `limit` bytes."""
+    declared = request.headers.get("content-length", "")
+    too_large = declared.isdecimal() and int(declared) > limit
+    body = bytearray()
+    if not too_large:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                too_large = True
+                break
+    if too_large:
+        raise ProblemError(TOO_LARGE, f"the body is over {limit:,} bytes: send less, or raise CG_API__MAX_BODY_BYTES")
+    return bytes(body)
 
 
 async def read_model(request: Request, model: type[Model]) -> Model:

@@ -129,7 +129,7 @@ class ServiceClient:
         return await self._json("GET", f"/v1/events/{quote(event_id, safe='')}/lineage?direction={direction}{depth}")
 
     async def wait_for(self, position: str, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - the server waits
-        """Return when every stage has passed `position`, so that what was ingested is found.
+        """Return when every stage has passed `position`, so that what was ingested is found by meaning too.
 
         Raises ServiceAway when that takes longer than `timeout` seconds.
         """
@@ -143,15 +143,11 @@ class ServiceClient:
                 "min_position": position,
                 "wait_ms": int(max(0.0, min(left, 10.0)) * 1000),
             }
-            try:
-                answer = await self._json("POST", "/v1/search", body)
-            except ServiceRefused as error:
-                if error.status != 504:
-                    raise
-                if self._clock() >= deadline:
-                    raise ServiceAway(f"the stages had not passed {position} after {timeout:g} s: {error}") from error
-            else:
+            meta = (await self.search(body)).get("meta")
+            if isinstance(meta, dict) and meta.get("complete") is True:
                 return
+            if self._clock() >= deadline:
+                raise ServiceAway(f"the stages had not passed {position} after {timeout:g} s: look at /health/ready")
 
     async def _send_all(self, events: AsyncIterable[LocatedEvent], tally: Tally, progress: Progress | None) -> None:
         batch: list[_Prepared] = []

@@ -42,6 +42,10 @@ class DataFolder:
         return self.root / "api-key"
 
     @property
+    def api_url(self) -> Path:
+        return self.root / "api-url"
+
+    @property
     def redis_password(self) -> Path:
         return self.root / "redis-password"
 

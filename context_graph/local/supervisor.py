@@ -31,6 +31,7 @@ class _Kept:
     child: Child
     started: float
     pause: float = _FIRST_PAUSE
+    ends: int = 0
     keeper: asyncio.Task[None] | None = None
 
 
@@ -70,6 +71,11 @@ class Supervisor:
         """The process ids of the children as they are now, by name."""
         return {kept.program.name: kept.child.pid for tier in self._tiers for kept in tier.members}
 
+    @property
+    def ends(self) -> dict[str, int]:
+        """How often each child has ended by itself, by name."""
+        return {kept.program.name: kept.ends for tier in self._tiers for kept in tier.members}
+
     async def stop(self) -> None:
         """Stop every tier, the last one first; each child's end is waited for."""
         try:
@@ -94,6 +100,7 @@ class Supervisor:
     async def _keep(self, kept: _Kept) -> None:
         while True:
             code = await kept.child.wait()
+            kept.ends += 1
             if time.monotonic() - kept.started > _PROVEN:
                 kept.pause = _FIRST_PAUSE
             self._say(

@@ -36,8 +36,7 @@ async def test_batches_keep_the_order_of_the_texts(model_cache: Path) -> None:
         together = await embedder.embed(texts)
         alone = np.vstack([await embedder.embed([text]) for text in texts])
         nothing = await embedder.embed([])
-    # Quantised arithmetic depends a little on what else is in the batch.
-    assert (together * alone).sum(axis=1).min() > 0.99
+    assert (together * alone).sum(axis=1).min() > 0.9999  # a vector depends on its text alone, not on the batch
     assert nothing.shape == (0, 384)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -132,7 +133,7 @@ async def test_writes_in_any_order_and_twice_end_in_one_state(resources: Resourc
     index = resources.index
     old, new = summary("old", ms=10), replace(summary("new", ms=20), user_id="u1")
     event, later = document("e1"), document("e2", ms=2000)
-    writes = [
+    writes: list[Callable[[], Awaitable[None]]] = [
         lambda: index.put_documents(PARTITION, [event, old]),
         lambda: index.put_documents(PARTITION, [new, later]),
         lambda: index.put_enrichments(
@@ -141,8 +142,9 @@ async def test_writes_in_any_order_and_twice_end_in_one_state(resources: Resourc
         lambda: index.put_enrichments(PARTITION, [enrichment(later, mentions=names[1]), enrichment(new)]),
     ]
     states = []
+    redis: Any = resources.derived_redis
     for order in itertools.permutations(writes):
-        await resources.derived_redis.flushdb()
+        await redis.flushdb()
         await index.ensure(PARTITION, again=True)
         for write in (*order, order[0]):
             await write()

@@ -1,0 +1,109 @@
+"""The commands that are one process each: `api` and `worker`. `up`, a container or a service manager starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from context_graph.bootstrap import open_resources
+from context_graph.cli.configuration import find_redis, read_settings
+from context_graph.errors import ConfigurationError
+from context_graph.observability.logging import configure_logging
+from context_graph.settings import Settings
+from context_graph.workers import Worker, load_worker
+
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Data folder of a running `context-graph up` [default: CG_DATA_DIR]")
+]
+
+
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [default: CG_API__HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [default: CG_API__PORT]")] = None,
+    data: DataOption = None,
+) -> None:
+    """Serve the HTTP API."""
+    settings = read_settings(data)
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = find_redis(settings.model_copy(update={"api": settings.api.model_copy(update=given)}))
+    configure_logging(settings)
+    _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
+    # Half a second of imports that no other command needs.
+    import uvicorn  # noqa: PLC0415
+
+    from context_graph.api.app import create_app  # noqa: PLC0415
+
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.api.host,
+        port=settings.api.port,
+        log_config=None,  # the root logger has the one format
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.delivery.stop_seconds),
+    )
+    server = uvicorn.Server(config)
+    # uvicorn shuts down in order on a signal and then raises it again: what was asked for is no failure.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    server.run()
+    if not server.started:
+        raise ConfigurationError(f"the API did not start on {settings.api.host}:{settings.api.port}; see the log above")
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+def worker(
+    name: Annotated[str, typer.Argument(help="projection, enrichment or consolidation")],
+    once: Annotated[bool, typer.Option("--once", help="One pass, say what was done, and end")] = False,
+    data: DataOption = None,
+) -> None:
+    """Run one worker until it is stopped, or one pass of it."""
+    found = load_worker(name)
+    settings = find_redis(read_settings(data))
+    configure_logging(settings)
+    if once:
+        typer.echo(asyncio.run(_once(settings, found)))
+    else:
+        asyncio.run(_run(settings, found))
+
+
+async def _once(settings: Settings, worker: Worker) -> str:
+    if worker.once is None:
+        raise ConfigurationError(f"the worker {worker.name!r} has no single pass; run it without --once")
+    async with open_resources(settings) as resources:
+        return await worker.once(resources)
+
+
+async def _run(settings: Settings, worker: Worker) -> None:
+    stop = asyncio.Event()
+    with _signals_set(stop):
+        async with open_resources(settings) as resources:
+            await worker.run(resources, stop)
+    if not stop.is_set():
+        raise ConfigurationError(f"the worker {worker.name!r} ended although nobody stopped it")
+
+
+@contextmanager
+def _signals_set(stop: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a graceful stop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,65 @@
+"""The sample of `context-graph up`: ingested once, found again at later starts, and three questions about it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import orjson
+
+from context_graph.cli.client import ServiceClient
+from context_graph.cli.reports import IngestReport
+from context_graph.cli.up_output import Output
+from context_graph.errors import PermanentError
+from context_graph.ingest.transcript_envelopes import JsonObject
+
+_SAMPLE_SECONDS = 600.0  # until the sample is in the graph and has its vectors
+_BUDGET = 400  # tokens of working memory for each question: a screen
+
+
+@contextmanager
+def _sample_folder() -> Iterator[Path]:
+    with as_file(files("context_graph.local").joinpath("sample")) as folder:
+        yield folder
+
+
+async def ingest_sample(client: ServiceClient, output: Output) -> None:
+    """Append the sample's events, which have fixed ids, and wait until every stage has passed them."""
+    reports: list[IngestReport] = []
+    with output.step("Sample") as show, _sample_folder() as folder:
+        sent = 0
+
+        def progress(count: int) -> None:
+            nonlocal sent
+            sent += count
+            show(f"{sent:,} events")
+
+        for path in sorted(folder.glob("*.ndjson")):
+            report = await client.ingest_file(path, progress=progress)
+            if not report.complete:
+                reasons = "; ".join(problem.reason for problem in report.problems) or report.broken
+                raise PermanentError(f"the sample {path.name} was not taken whole: {reasons}")
+            reports.append(report)
+        created, known = sum(r.created for r in reports), sum(r.duplicates for r in reports)
+        show(f"{created:,} new events, {known:,} known already")
+    with output.step("Graph, index and vectors") as show:
+        positions = [position for report in reports for position in report.last_positions]
+        await asyncio.gather(*(client.wait_for(position, timeout=_SAMPLE_SECONDS) for position in positions))
+        show("the sample is in the graph and can be found")
+
+
+async def show_memory(client: ServiceClient, output: Output) -> None:
+    """Ask the sample's questions and print what an agent would get, with its sources."""
+    with _sample_folder() as folder:
+        questions: list[JsonObject] = orjson.loads((folder / "questions.json").read_bytes())
+    for question in questions:
+        words = str(question["question"])
+        body: JsonObject = {"query": words, "format": "markdown", "token_budget": _BUDGET}
+        body |= {name: value for name, value in question.items() if name != "question"}
+        began = time.perf_counter()
+        answer = await client.context(body)
+        output.memory(words, answer, (time.perf_counter() - began) * 1000)

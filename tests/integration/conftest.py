@@ -1,0 +1,55 @@
+"""The whole service for tests that speak HTTP: one per test worker, a tenant of its own for each test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import httpx2
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from context_graph.bootstrap import open_resources
+from context_graph.local.redis_server import EmbeddedRedis, embedded_redis
+from context_graph.settings import DeliverySettings, Settings
+from tests.service import Service, ServiceThread
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedRedis]:
+    """A Redis that no test empties."""
+    async with embedded_redis(tmp_path_factory.mktemp("service-redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service_thread(service_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceThread]:
+    """The running service of this test worker."""
+    settings = Settings(
+        redis_url=SecretStr(service_redis.url),
+        data_dir=tmp_path_factory.mktemp("service"),
+        delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
+        log_level="error",
+    )
+    thread = ServiceThread(settings)
+    thread.start()
+    yield thread
+    thread.stop()
+
+
+@pytest.fixture
+async def service(service_thread: ServiceThread) -> Service:
+    """The service as a newly made tenant sees it."""
+    name = f"t{secrets.token_hex(6)}"
+    async with open_resources(service_thread.settings) as resources:
+        tenant = await resources.tenants.ensure(name, 1)
+        key = await resources.api_keys.create(tenant.name, name="test")
+    return Service(service_thread.url, key, name, service_thread.settings)
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client of the test's tenant."""
+    async with service.client() as client:
+        yield client
