@@ -35,22 +35,22 @@ class ApiSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     key_header: str = Field(default="X-Engine-API-Key", description="header that carries the service key")
-    auth: bool = Field(default=True, description="off only for a service nobody else can reach: the tenant is `default`")
+    auth: bool = Field(default=True, description="off only where nobody else can reach it: all is CG_TENANT's")
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024, description="bytes of one request body")
 
 
 class DeliverySettings(BaseModel):
     """How workers read the ledger."""
 
-    batch_events: int = Field(default=512, ge=1, le=10_000, description="events read at once by projection and indexing")
+    batch_events: int = Field(default=512, ge=1, le=10_000, description="events read at once (projection, indexing)")
     poll_seconds: float = Field(default=1.0, gt=0, description="longest wait for news when no notification arrives")
-    reclaim_idle_seconds: float = Field(default=5.0, gt=0, description="idle time after which a dead worker's events are taken")
-    stuck_seconds: float = Field(default=600.0, gt=0, description="idle time after which even a live worker's events are taken")
+    reclaim_idle_seconds: float = Field(default=5.0, gt=0, description="idle time before a dead worker's are taken")
+    stuck_seconds: float = Field(default=600.0, gt=0, description="the same for a living worker's")
     heartbeat_seconds: float = Field(default=1.0, gt=0, description="a worker is dead after five missed heartbeats")
     max_deliveries: int = Field(default=5, ge=1, description="deliveries of one event before it becomes a dead letter")
     backoff_seconds: float = Field(default=0.5, gt=0, description="first retry delay; doubles up to 30 s")
     stop_seconds: float = Field(default=10.0, gt=0, description="deadline of a graceful stop")
-    stall_seconds: float = Field(default=60.0, gt=0, description="age of the oldest unhandled event above which a stage is stalled")
+    stall_seconds: float = Field(default=60.0, gt=0, description="a stage whose oldest event waits longer is stalled")
 
 
 class EmbeddingSettings(BaseModel):
@@ -59,8 +59,8 @@ class EmbeddingSettings(BaseModel):
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     model_path: Path | None = Field(
         default=None,
-        description="folder with model.onnx, tokenizer.json, config.json, tokenizer_config.json, special_tokens_map.json; "
-        "absent: the packaged int8 MiniLM when installed, else the model hub",
+        description="folder with model.onnx, tokenizer.json, config.json, tokenizer_config.json and "
+        "special_tokens_map.json; absent: the packaged int8 MiniLM when installed, else the model hub",
     )
     dimensions: int = Field(default=384, ge=1)
     max_tokens: int = Field(default=256, ge=8, description="tokens of a text that reach the model")
@@ -106,10 +106,12 @@ class LlmSettings(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be set. `Settings()` reads the environment; tests pass values."""
 
-    model_config = SettingsConfigDict(env_prefix="CG_", env_nested_delimiter="__", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CG_", env_nested_delimiter="__", extra="ignore", populate_by_name=True
+    )
 
     redis_url: SecretStr | None = Field(default=None, description="Redis with search; absent: the embedded one")
-    derived_redis_url: SecretStr | None = Field(default=None, description="Redis for graph and index; absent: redis_url")
+    derived_redis_url: SecretStr | None = Field(default=None, description="Redis of graph and index; absent: redis_url")
     data_dir: Path = Field(default=Path(".context-graph"), description="the embedded Redis' data, password, key, logs")
     tenant: str = Field(default="default", description="the tenant made at the first start")
     buckets: int = Field(default=1, ge=1, le=1024, description="partitions of the tenant made at the first start")

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Any
 
 from context_graph.bootstrap import Resources
 from context_graph.errors import ConfigurationError
@@ -23,8 +24,8 @@ class Worker:
 
     name: str
     summary: str
-    run: Callable[[Resources, asyncio.Event], Awaitable[None]]
-    once: Callable[[Resources], Awaitable[str]] | None = None
+    run: Callable[[Resources, asyncio.Event], Coroutine[Any, Any, None]]
+    once: Callable[[Resources], Coroutine[Any, Any, str]] | None = None
     """One pass by command, where that makes sense (consolidation); returns what was done, in words."""
 
 

@@ -97,6 +97,7 @@ async def _run(options: _Options, output: Output) -> None:
         options = _with_free_port(options)
         options.folder.set_aside_long_logs()
         async with AsyncExitStack() as stack:
+            stack.callback(options.folder.api_url.unlink, missing_ok=True)
             embedded = None
             if options.settings.redis_url is None:
                 durability = _embeddable(options.settings)

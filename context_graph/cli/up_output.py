@@ -57,7 +57,7 @@ class Output:
             self.line(f"   {doing} ...", "dim")
         with self._console.status(Text(f"{doing} ...")) as status:
             yield show
-        self.line(f"   {said or doing}  ({time.monotonic() - began:.1f} s)")
+        self.line(f"   {doing}: {said or 'done'}  ({time.monotonic() - began:.1f} s)")
 
     def memory(self, question: str, answer: JsonObject, milliseconds: float) -> None:
         """A question, what the agent would see (every line cites its source), and the sources."""

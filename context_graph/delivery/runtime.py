@@ -8,7 +8,8 @@ What becomes of a failure is a property of its type:
 
 - `TemporaryError` (Redis or a model is away): an outage. The batch waits with growing pauses and nothing else is read;
   no delivery is counted, nothing becomes a dead letter.
-- `PermanentError`, or bytes that are no envelope: a dead letter at once, with reason and traceback.
+- `ConfigurationError`: the worker ends with it, for an operator to see; the events stay pending.
+- any other `PermanentError`, or bytes that are no envelope: a dead letter at once, with reason and traceback.
 - anything else: a defect, perhaps a passing one. Delivered again with backoff, a dead letter after `max_deliveries`.
 
 What a dead worker held is taken over when its heartbeat is gone. A graceful stop finishes the batch in hand, then
@@ -33,7 +34,7 @@ import structlog
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage
-from context_graph.errors import PermanentError, StoreUnavailable, TemporaryError
+from context_graph.errors import ConfigurationError, PermanentError, StoreUnavailable, TemporaryError
 from context_graph.settings import DeliverySettings
 from context_graph.store.access import Tenants
 from context_graph.store.dead_letters import DeadLetters
@@ -184,8 +185,8 @@ class _Runner:
         """Handle and acknowledge; on failure halve, so that the good go on and the bad stand alone."""
         try:
             await self._handle_through_outages(partition, [entry.event() for entry in entries])
-        except TemporaryError:
-            raise  # only when stopping: the entries stay pending
+        except (TemporaryError, ConfigurationError):
+            raise  # stopping, or nothing of this kind can work until an operator acts: the entries stay pending
         except Exception as error:  # noqa: BLE001 - the loop's edge: every failure ends as a retry or a dead letter
             if len(entries) > 1:
                 middle = len(entries) // 2

@@ -28,6 +28,7 @@ from context_graph.domain.event import (
     Status,
     iso,
 )
+from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.settings import LedgerSettings
 
@@ -69,9 +70,7 @@ class EventIn(BaseModel):
     session_id: SessionIdentifier = Field(description="the conversation or run this belongs to")
     agent_id: Identifier = Field(description="who posts: the agent")
     occurred_at: Timestamp = Field(description="RFC 3339 with an offset; at most 300 s in the future")
-    event_id: Identifier | None = Field(
-        default=None, description="yours, for safe retries; absent: made here"
-    )
+    event_id: Identifier | None = Field(default=None, description="yours, for safe retries; absent: made here")
     trace_id: Identifier | None = None
     user_id: Identifier | None = Field(default=None, description="the person this event is about")
     parent_event_id: Identifier | None = Field(default=None, description="the event this one belongs under; a cause")
@@ -158,6 +157,9 @@ class Validator:
     def _check(self, event: EventIn, occurred_at: int, ended_at: int | None, problems: list[FieldProblem]) -> bool:
         """What no single field can say by itself. Returns whether the payload is too large."""
         if event.event_id is not None:
+            if event.event_id.startswith(SUMMARY_ID_PREFIX):
+                detail = f"ids that begin with {SUMMARY_ID_PREFIX!r} are those of summaries"
+                problems.append(FieldProblem("/event_id", detail, "use another id", "reserved"))
             if event.parent_event_id == event.event_id:
                 problems.append(_own_cause("/parent_event_id", event.event_id))
             problems += [

@@ -143,7 +143,10 @@ def _model(model: ModelFacts, dimensions: int) -> Finding:
 def _indexes(facts: Facts) -> list[Finding]:
     findings: list[Finding] = []
     for index in facts.indexes:
-        if index.dimensions is None:
+        if index.dimensions is None and facts.events == 0:
+            words = f"partition {index.partition} is empty; the first events make its index"
+            findings.append(Finding("ok", "index", words))
+        elif index.dimensions is None:
             words = f"partition {index.partition} has no index yet; the enrichment worker makes it"
             findings.append(Finding("warn", "index", words, "start `context-graph worker enrichment`"))
         elif index.dimensions != facts.dimensions:

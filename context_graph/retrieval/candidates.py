@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from context_graph.domain.document import Document
-from context_graph.domain.filters import Filters, holds
+from context_graph.domain.document import filter_tag
+from context_graph.domain.filters import Condition, Filters, TagCondition, holds
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.query import Understanding
 from context_graph.domain.scoring import fused, scaled
 from context_graph.retrieval.items import Candidate
 from context_graph.retrieval.request import AsOf
+from context_graph.store.documents import StoredDocument
 from context_graph.store.graph import Graph
 from context_graph.store.index import Index
 from context_graph.store.queries import Hits, Searcher
@@ -34,6 +35,17 @@ class Ask:
     filters: Filters
     as_of: AsOf | None
     limit: int
+
+    @property
+    def checked(self) -> Filters:
+        """The filters as documents are checked with: entities are kept as digests."""
+
+        def digested(condition: Condition) -> Condition:
+            if isinstance(condition, TagCondition) and condition.field == "entity":
+                return replace(condition, values=tuple(filter_tag(value) for value in condition.values))
+            return condition
+
+        return Filters(tuple(map(digested, self.filters.conditions)), self.filters.alternatives)
 
 
 class Candidates:
@@ -132,7 +144,7 @@ class Candidates:
         found: list[Candidate] = []
         for partition, ids in by_partition.items():
             for doc_id, stored in zip(ids, await self._index.read_documents(partition, ids), strict=True):
-                if stored is not None and _allowed(stored.document, ask):
+                if stored is not None and _allowed(stored, ask):
                     scores = channels[(partition, doc_id)]
                     found.append(Candidate(partition, stored.document, scores, fused(scores)))
         return sorted(found, key=lambda c: (-c.score, c.document.position, c.document.id))
@@ -159,7 +171,8 @@ def _channel_scores(hits: Mapping[Partition, Hits]) -> dict[DocumentKey, dict[st
     return channels
 
 
-def _allowed(document: Document, ask: Ask) -> bool:
+def _allowed(stored: StoredDocument, ask: Ask) -> bool:
+    document = stored.document
     if ask.as_of is not None and not ask.as_of.includes(document.position):
         return False
     values: dict[str, Sequence[str] | float | None] = {
@@ -168,12 +181,11 @@ def _allowed(document: Document, ask: Ask) -> bool:
         "agent_id": [document.agent_id],
         "user_id": [document.user_id] if document.user_id else [],
         "session_id": [document.session_id],
+        "entity": stored.entity_tags,
         "status": [document.status] if document.status else [],
         "origin": [document.origin],
         "kind": [document.kind],
         "occurred_at": float(document.occurred_at),
         "importance": float(document.importance),
     }
-    # Entities are not part of a document read back: the index's own answer decides for them.
-    checked = Filters(tuple(c for c in ask.filters.conditions if c.field != "entity"), ask.filters.alternatives)
-    return holds(checked, values)
+    return holds(ask.checked, values)

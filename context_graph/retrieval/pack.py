@@ -8,6 +8,7 @@ that is too much the least valuable bond is taken out again.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -100,20 +101,23 @@ def _fill(
 
 
 def _fold(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-    """Word for word equal texts of one speaker told once, at the best rank, citing all of their events."""
-    kept: dict[tuple[str, str], Item] = {}
+    """Word for word equal texts of one speaker told once, at the best rank, citing all of their events.
+
+    What is bonded to others stays itself: its partners need it.
+    """
+    partners = Counts(item.bond for item in items)
+    first: dict[tuple[str, str], int] = {}
+    kept: list[Item] = []
     duplicates: list[Item] = []
     for item in items:
         key = (item.document.speaker, " ".join(item.text.split()))
-        first = kept.get(key)
-        if first is None:
-            kept[key] = item
-        elif first.bond == item.bond or item.bond != item.id:
-            kept[(key[0], f"{key[1]}\0{item.id}")] = item  # a bonded item stands for its pair: it stays
+        place = first.setdefault(key, len(kept))
+        if place == len(kept) or partners[item.bond] > 1:
+            kept.append(item)
         else:
-            kept[key] = replace(first, folded=(*first.folded, *item.event_ids))
+            kept[place] = replace(kept[place], folded=(*kept[place].folded, *item.event_ids))
             duplicates.append(item)
-    return list(kept.values()), duplicates
+    return kept, duplicates
 
 
 def _bonds(items: Sequence[Item], prices: Mapping[str, int]) -> list[_Bond]:

@@ -61,6 +61,8 @@ class StoredDocument:
 
     document: Document
     keywords: tuple[str, ...] = ()
+    entity_tags: tuple[str, ...] = ()
+    """`filter_tag` digests of its entities."""
 
 
 def text_index_definition(name: str, prefix: str) -> list[str | int]:
@@ -136,7 +138,7 @@ def vector_fields(enrichment: Enrichment) -> Fields:
 
 
 def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocument | None:
-    """From the hash's fields TEXT, SPEAKER, META (and KEYWORDS); None while the indexing has not written them."""
+    """From the hash's fields TEXT, SPEAKER, META, KEYWORDS, ENTITY; None while the indexing has not written them."""
     raw = fields.get(META.encode())
     if raw is None:
         return None
@@ -160,7 +162,12 @@ def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocumen
         importance=meta["importance"],
     )
     keywords = fields.get(KEYWORDS.encode())
-    return StoredDocument(document, () if keywords is None else tuple(orjson.loads(keywords)))
+    entities = fields.get(ENTITY.encode(), b"").decode()
+    return StoredDocument(
+        document,
+        keywords=() if keywords is None else tuple(orjson.loads(keywords)),
+        entity_tags=tuple(entities.split(",")) if entities else (),
+    )
 
 
 def _filters(document: Document) -> Fields:

@@ -32,6 +32,7 @@ ENTITY_FORM_PREFIX = "form:"
 EVENT_ENTITIES = "entities"
 EVENT_MENTIONS = "mentions"
 EVENT_KEYWORDS = "keywords"
+_READ = (fields.TEXT, fields.SPEAKER, fields.META, fields.KEYWORDS, fields.ENTITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Index:
     async def read_documents(self, partition: Partition, ids: Sequence[str]) -> list[StoredDocument | None]:
         """The documents of these ids in the order asked, None for those that are not there; one round trip."""
         keys = GraphKeys(partition)
-        wanted = [name.encode() for name in (fields.TEXT, fields.SPEAKER, fields.META, fields.KEYWORDS)]
+        wanted = [name.encode() for name in _READ]
         pipe = self._redis.pipeline(transaction=False)
         for doc_id in ids:
             pipe.hmget(keys.document(doc_id), wanted)

@@ -72,10 +72,12 @@ async def _configuration(client: RedisClient) -> dict[str, str]:
     """The two settings that INFO does not show on every server; empty where CONFIG is forbidden."""
     try:
         answer: Any = await client.config_get("appendfsync", "maxmemory-policy")
+    except exceptions.NoPermissionError:
+        return {}
     except exceptions.ResponseError as error:
-        if "NOPERM" in str(error) or "unknown command" in str(error).lower():
-            return {}
-        raise
+        if "unknown command" not in str(error).lower():
+            raise
+        return {}
     return {_text(name): _text(value) for name, value in answer.items()}
 
 
