@@ -25,6 +25,7 @@ from context_graph.ingest.ingest import Ingest
 from context_graph.ingest.validation import Validator
 from context_graph.models.embedder import Embedder, open_embedder
 from context_graph.models.tokens import TOKENIZERS, open_counter
+from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.service import Retrieval, RetrievalParts
 from context_graph.settings import Settings
 from context_graph.store.queries import Searcher
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(memory.router)  # before events: /v1/events/{id}/lineage is the longer path
     app.include_router(events.router)
     app.include_router(health.router)
+    app.include_router(health.metrics_router)
     app.add_api_route(
         "/problems/{code}", _explain_problem, methods=["GET"], tags=["health"], summary="Explain an error"
     )
@@ -113,6 +115,7 @@ def _services(resources: Resources, embedder: Embedder) -> Services:
         authenticator=Authenticator(resources.api_keys, resources.tenants, settings.api, TenantId(settings.tenant)),
         ingest=Ingest(resources.ledger, Validator(settings.ledger, now_ms)),
         retrieval=Retrieval(parts),
+        metrics=Metrics(),
     )
 
 

@@ -62,7 +62,9 @@ _BATCHED = {
 )
 async def post_event(request: Request, tenant: IngestTenant) -> Response:
     """201 when new, 200 with the first position when the same event is there, 409 when the id has other content."""
-    outcome = await services_of(request).ingest.one(tenant, await read_json(request))
+    services = services_of(request)
+    outcome = await services.ingest.one(tenant, await read_json(request))
+    services.metrics.ingested.labels(outcome.status).inc()
     body = {"event_id": outcome.event_id, "position": str(outcome.position), "status": outcome.status}
     return json_response(body, 201 if outcome.status == "created" else 200)
 
@@ -82,10 +84,13 @@ async def post_batch(request: Request, tenant: IngestTenant) -> Response:
     extra = sorted(set(body) - {"events"})
     if extra:
         raise InvalidInput([FieldProblem(f"/{extra[0]}", "a batch has only events", "remove it", "extra_forbidden")])
-    outcomes = await services_of(request).ingest.batch(tenant, body["events"])
+    services = services_of(request)
+    outcomes = await services.ingest.batch(tenant, body["events"])
     counts = dict.fromkeys(("created", "duplicate", "conflict", "invalid", "failed"), 0)
     for outcome in outcomes:
         counts[outcome.status] += 1
+    for status, count in counts.items():
+        services.metrics.ingested.labels(status).inc(count)
     return json_response({"results": [_result(outcome) for outcome in outcomes], "counts": counts}, 207)
 
 

@@ -8,7 +8,7 @@ vectors of an index have another dimension than the model.
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,10 +19,12 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import redis_problems
 from context_graph.domain.stages import STAGES, Stage
 from context_graph.errors import StoreUnavailable
+from context_graph.observability.metrics import CONTENT_TYPE, StageReading
 from context_graph.store.groups import GroupState
 from context_graph.store.readiness import read_redis_facts
 
 router = APIRouter(prefix="/health", tags=["health"])
+metrics_router = APIRouter(tags=["health"])
 
 
 @router.get("/live", summary="Does the process live")
@@ -36,22 +38,50 @@ async def ready(request: Request) -> Response:
     """200 when everything is well, 503 with the reasons when it is not; the state of every stage in both cases."""
     services = services_of(request)
     problems: list[str] = []
-    stages: list[dict[str, Any]] = []
+    readings: list[StageReading] = []
+    dead: dict[str, int] = {}
     try:
         resources = services.resources
         facts = await read_redis_facts(resources.ledger_redis)
         problems += redis_problems(facts, resources.settings.ledger.durability)
         for tenant in await resources.tenants.all():
             for partition in tenant.partitions:
-                stages += await _stages(resources, partition, problems)
+                dead[str(partition)] = await resources.dead_letters.count(partition)
+                found = [await _reading(resources, partition, stage) for stage in STAGES]
+                problems += await _partition_problems(resources, partition, found, dead[str(partition)])
+                readings += found
     except StoreUnavailable as error:
         problems.append(str(error))
-    body = {"status": "ready" if not problems else "not ready", "problems": problems, "stages": stages}
+    body = {
+        "status": "ready" if not problems else "not ready",
+        "problems": problems,
+        "stages": [asdict(reading) for reading in readings],
+        "dead_letters": dead,
+    }
     return json_response(body, 200 if not problems else 503)
 
 
-async def _stages(resources: Resources, partition: Partition, problems: list[str]) -> list[dict[str, Any]]:
-    dead = await resources.dead_letters.count(partition)
+@metrics_router.get("/metrics", summary="Metrics for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Counters and latencies of this process, and what Redis knows of every stage, in the text format."""
+    services = services_of(request)
+    resources = services.resources
+    for tenant in await resources.tenants.all():
+        for partition in tenant.partitions:
+            for stage in STAGES:
+                services.metrics.set_stage(await _reading(resources, partition, stage))
+            index = await resources.index.statistics(partition)
+            dead = await resources.dead_letters.count(partition)
+            services.metrics.set_partition(
+                str(partition), dead_letters=dead, documents=index.documents, vectors=index.vectors
+            )
+    return Response(services.metrics.exposition(), media_type=CONTENT_TYPE)
+
+
+async def _partition_problems(
+    resources: Resources, partition: Partition, readings: list[StageReading], dead: int
+) -> list[str]:
+    problems: list[str] = []
     limit = resources.settings.ledger.dead_letter_limit
     if dead > limit:
         problems.append(f"{partition}: {dead} dead letters, more than {limit}; see them, mend the cause, re-drive")
@@ -59,25 +89,15 @@ async def _stages(resources: Resources, partition: Partition, problems: list[str
     expected = resources.settings.embedding.dimensions
     if dimensions is not None and dimensions != expected:
         problems.append(f"{partition}: the index has {dimensions} dimensions, the model {expected}")
-    reported = []
-    for stage in STAGES:
-        state = await resources.groups.state(partition, stage.group)
-        waiting_ms = await _waiting_ms(resources, partition, state)
-        stall_ms = resources.settings.delivery.stall_seconds * 1000
-        if waiting_ms > stall_ms:
-            problems.append(_stalled(partition, stage, state, waiting_ms))
-        reported.append(
-            {
-                "partition": str(partition),
-                "stage": stage.group,
-                "lag": state.lag,
-                "pending": state.pending,
-                "waiting_ms": waiting_ms,
-                "consumers": state.consumers,
-                "dead_letters": dead,
-            }
-        )
-    return reported
+    patience = resources.settings.delivery.stall_seconds
+    problems += [_stalled(reading) for reading in readings if reading.waiting_seconds > patience]
+    return problems
+
+
+async def _reading(resources: Resources, partition: Partition, stage: Stage) -> StageReading:
+    state = await resources.groups.state(partition, stage.group)
+    waiting_ms = await _waiting_ms(resources, partition, state)
+    return StageReading(str(partition), stage.group, state.lag, state.pending, waiting_ms / 1000, state.consumers)
 
 
 async def _waiting_ms(resources: Resources, partition: Partition, state: GroupState) -> int:
@@ -87,14 +107,15 @@ async def _waiting_ms(resources: Resources, partition: Partition, state: GroupSt
     if state.first_pending is not None:
         first_ms = state.first_pending.ms
     else:
-        behind = await resources.ledger.after(partition, state.last_delivered, 1)
-        if not behind:
+        behind = await resources.ledger.first_after(partition, state.last_delivered)
+        if behind is None:
             return 0
-        first_ms = behind[0].recorded_at
+        first_ms = behind.ms
     return max(0, int(time.time() * 1000) - first_ms)
 
 
-def _stalled(partition: Partition, stage: Stage, state: GroupState, waiting_ms: int) -> str:
-    who = f"no `worker {stage.worker}` is running" if state.consumers == 0 else "its workers are stuck or too slow"
-    seconds = waiting_ms // 1000
-    return f"{partition}: {stage.group} has not handled an event for {seconds} s ({state.lag} wait); {who}"
+def _stalled(reading: StageReading) -> str:
+    worker = next(stage.worker for stage in STAGES if stage.group == reading.stage)
+    who = f"no `worker {worker}` is running" if reading.consumers == 0 else "its workers are stuck or too slow"
+    seconds = int(reading.waiting_seconds)
+    return f"{reading.partition}: {reading.stage} is {seconds} s behind ({reading.lag} events wait); {who}"

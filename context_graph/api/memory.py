@@ -102,7 +102,9 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
         max_nodes=body.max_nodes,
         explain=body.explain,
     )
-    return json_response(served_json(await services.retrieval.context(tenant, query)))
+    with services.metrics.timed("context"):
+        served = await services.retrieval.context(tenant, query)
+    return json_response(served_json(served))
 
 
 @router.post(
@@ -124,7 +126,9 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
         wait_ms=body.wait_ms,
         offset=_offset(body.cursor),
     )
-    found = await services_of(request).retrieval.search(tenant, query)
+    services = services_of(request)
+    with services.metrics.timed("search"):
+        found = await services.retrieval.search(tenant, query)
     return json_response(search_json(query, found))
 
 

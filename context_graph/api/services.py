@@ -9,6 +9,7 @@ from fastapi import Request
 from context_graph.api.auth import Authenticator
 from context_graph.bootstrap import Resources
 from context_graph.ingest.ingest import Ingest
+from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.service import Retrieval
 
 
@@ -20,6 +21,7 @@ class Services:
     authenticator: Authenticator
     ingest: Ingest
     retrieval: Retrieval
+    metrics: Metrics
 
 
 def services_of(request: Request) -> Services:

@@ -38,7 +38,7 @@ from context_graph.store.readiness import read_redis_facts, wait_until_ready
 from context_graph.workers import worker_names
 
 _READY_SECONDS = 180.0  # the API loads its model first, on a slow disk too
-_LOST_CAUSE = 3  # ends of one child during the start after which waiting is pointless
+_LOST_CAUSE = 2  # ends of one child during the start after which waiting is pointless
 _SCALED = ("projection", "enrichment")  # workers that `--workers` multiplies
 
 

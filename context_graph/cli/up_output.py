@@ -96,6 +96,7 @@ class Output:
         self.line(f'               -H "{header}: $(cat {key_file})" \\')
         self.line(f"               -d '{body}'")
         self.line(f"   or        {program} search 'timeout'{data}")
+        self.line(f"   Summarise {program} worker consolidation --once{data}  (by itself every few hours)")
         self.line(f"   Check     {program} doctor{data}")
         self.line(f"   Logs      {folder.logs}")
         self.line("Ctrl-C stops everything; the data stays.")

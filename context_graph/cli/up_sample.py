@@ -18,7 +18,9 @@ from context_graph.errors import PermanentError
 from context_graph.ingest.transcript_envelopes import JsonObject
 
 _SAMPLE_SECONDS = 600.0  # until the sample is in the graph and has its vectors
-_BUDGET = 400  # tokens of working memory for each question: a screen
+_BUDGET = 600  # tokens of working memory for each question: a screen
+# Of a question's record only this goes into the request; the rest tells what a good answer would be.
+_SCOPE = ("session_id", "agent_id", "user_id", "token_budget", "filters")
 
 
 @contextmanager
@@ -59,7 +61,7 @@ async def show_memory(client: ServiceClient, output: Output) -> None:
     for question in questions:
         words = str(question["question"])
         body: JsonObject = {"query": words, "format": "markdown", "token_budget": _BUDGET}
-        body |= {name: value for name, value in question.items() if name != "question"}
+        body |= {name: value for name, value in question.items() if name in _SCOPE}
         began = time.perf_counter()
         answer = await client.context(body)
         output.memory(words, answer, (time.perf_counter() - began) * 1000)

@@ -102,6 +102,13 @@ class Ledger:
             entries: Any = await self._redis.xrange(PartitionKeys(partition).ledger, start, "+", count=limit)
         return [decode_entry(partition, *entry) for entry in entries]
 
+    async def first_after(self, partition: Partition, after: Position | None) -> Position | None:
+        """The position of the next entry behind `after`, whatever it holds; None at the end."""
+        start = "-" if after is None else f"({after.stream_id}"
+        with store_errors("reading the ledger"):
+            entries: Any = await self._redis.xrange(PartitionKeys(partition).ledger, start, "+", count=1)
+        return Position.of_stream_id(partition.bucket, entries[0][0].decode()) if entries else None
+
     async def of_session(
         self, partition: Partition, session_id: str, after: Position | None, limit: int
     ) -> list[LedgerEvent]:

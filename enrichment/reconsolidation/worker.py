@@ -16,6 +16,7 @@ from context_graph.errors import TemporaryError
 from context_graph.workers import Worker
 from enrichment.reconsolidation.run import LEASE_MS, Outcome, consolidate
 
+_LONGEST_BACKOFF = 30.0  # seconds
 _LOOK_AGAIN = 0.2  # seconds between two tries for a lease that somebody holds
 
 log = structlog.get_logger(__name__)
@@ -25,7 +26,7 @@ async def run(resources: Resources, stop: asyncio.Event) -> None:
     """A pass every `consolidation.every_seconds`, the first at once, until `stop` is set.
 
     A stop lets the session in hand finish. When Redis is away the pass is tried again after the delivery's backoff,
-    doubling up to the period.
+    doubling up to 30 s.
     """
     settings = resources.settings
     pause = settings.delivery.backoff_seconds
@@ -34,7 +35,7 @@ async def run(resources: Resources, stop: asyncio.Event) -> None:
             await _pass_over_all(resources, stop)
             wait, pause = settings.consolidation.every_seconds, settings.delivery.backoff_seconds
         except TemporaryError as error:
-            wait, pause = min(pause, settings.consolidation.every_seconds), pause * 2
+            wait, pause = pause, min(pause * 2, _LONGEST_BACKOFF)
             log.warning("consolidation interrupted", reason=str(error), retry_seconds=wait)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), timeout=wait)

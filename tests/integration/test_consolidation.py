@@ -25,7 +25,7 @@ from enrichment.importance import importance_of
 from enrichment.reconsolidation.plan import Rules, plan_session
 from enrichment.reconsolidation.reading import SessionReading
 from enrichment.reconsolidation.run import LEASE, LeaseLostError, Outcome, consolidate
-from enrichment.reconsolidation.worker import WORKER
+from enrichment.reconsolidation.worker import WORKER, run
 from projections.fold import fold
 from tests.waiting import until
 
@@ -248,3 +248,25 @@ async def test_the_worker_passes_periodically_until_it_is_stopped(resources: Res
 
             await until(appeared)
         stop.set()
+
+
+async def test_an_outage_is_logged_and_waited_out(resources: Resources) -> None:
+    """Out of memory is how a running Redis refuses writes; taking the lease is a write."""
+    await resources.tenants.ensure("default", 1)
+    await happen(resources, talk("first", 8))
+    stop = asyncio.Event()
+    with capture_logs() as logs:
+        await resources.ledger_redis.config_set("maxmemory", 1)
+        try:
+            async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+                group.create_task(run(resources, stop), name="consolidation")
+                await until(lambda: any(entry["event"] == "consolidation interrupted" for entry in logs))
+                await resources.ledger_redis.config_set("maxmemory", 0)
+
+                async def appeared() -> bool:
+                    return len(await summaries(resources)) == 1
+
+                await until(appeared)
+                stop.set()
+        finally:
+            await resources.ledger_redis.config_set("maxmemory", 0)

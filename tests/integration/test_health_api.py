@@ -1,0 +1,74 @@
+"""Health and metrics: the truth about every stage."""
+
+from __future__ import annotations
+
+import httpx2
+
+from context_graph.bootstrap import open_resources
+from context_graph.domain.event import Envelope, EventId, SessionId, TenantId
+from context_graph.domain.partition import Tenant
+from context_graph.domain.position import Position
+from context_graph.store import codec
+from context_graph.store.keys import PartitionKeys
+from tests.events import event, post_all, settled
+from tests.service import Service
+from tests.waiting import until
+
+
+async def test_a_service_that_works_is_ready_and_says_how_far_each_stage_is(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    await settled(http, await post_all(http, [event(1)]))
+    answer = await http.get("/health/ready")
+    assert answer.status_code == 200, answer.text
+    mine = [stage for stage in answer.json()["stages"] if stage["partition"] == f"{service.tenant}.0"]
+    assert {stage["stage"] for stage in mine} == {"projection", "indexing", "enrichment"}
+    assert all(stage["consumers"] == 1 for stage in mine)
+    assert (await http.get("/health/live")).json() == {"status": "alive"}
+
+
+async def test_an_old_event_that_a_worker_holds_makes_the_service_not_ready(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    name = f"{service.tenant}-stalled"
+    partition = Tenant(TenantId(name)).partitions[0]
+    body = codec.encode(
+        Envelope(
+            event_id=EventId("old"), event_type="user.message", session_id=SessionId("s"), agent_id="a", occurred_at=1
+        )
+    )
+    day_old = Position(0, 1_600_000_000_000, 0)
+    async with open_resources(service.settings) as resources:
+        # Before the tenant is registered no worker looks: a living but stuck one is the first to read.
+        await resources.ledger_redis.xadd(PartitionKeys(partition).ledger, {"e": body}, id=day_old.stream_id)
+        await resources.groups.ensure(partition, "projection")
+        assert await resources.groups.read([partition], "projection", "stuck", 1)
+        await resources.groups.beat("stuck", 60_000)
+        await resources.tenants.ensure(name, 1)
+        answer = await http.get("/health/ready")
+        await resources.groups.acknowledge(partition, "projection", [day_old])
+    assert answer.status_code == 503
+    [problem] = [problem for problem in answer.json()["problems"] if "projection" in problem]
+    assert f"{name}.0: projection is" in problem
+    await until(lambda: _is_ready(http))
+
+
+async def _is_ready(http: httpx2.AsyncClient) -> bool:
+    return (await http.get("/health/ready")).status_code == 200
+
+
+async def test_metrics_count_what_was_ingested_and_show_every_stage(service: Service, http: httpx2.AsyncClient) -> None:
+    await settled(http, await post_all(http, [event(1), event(2)]))
+    text = (await http.get("/metrics")).text
+    assert 'cg_ingested_events_total{status="created"}' in text
+    for stage in ("projection", "indexing", "enrichment"):
+        assert f'cg_stage_lag_events{{partition="{service.tenant}.0",stage="{stage}"}} 0.0' in text
+    assert 'cg_request_seconds_count{operation="context"}' in text
+
+
+async def test_every_problem_type_is_explained(http: httpx2.AsyncClient) -> None:
+    refused = (await http.get("/v1/events/nothing")).json()
+    explained = await http.get(refused["type"])
+    assert explained.status_code == 200
+    assert explained.json()["title"] == refused["title"]
+    assert (await http.get("/problems/unheard-of")).status_code == 404
