@@ -164,7 +164,7 @@ async def _describe_redis(settings: Settings) -> str:
             for tenant in await resources.tenants.all()
             for partition in tenant.partitions
         ]
-    known = f"found {sum(events):,} events of earlier" if sum(events) else "empty"
+    known = f"found {sum(events):,} events of earlier runs" if sum(events) else "empty"
     return f"{facts.version} with search {facts.search_version or 'MISSING'}, {known}"
 
 

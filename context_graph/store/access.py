@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from context_graph.domain.event import TenantId
-from context_graph.domain.partition import Tenant
+from context_graph.domain.partition import TENANT_NAME, Tenant
 from context_graph.errors import ConfigurationError
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.keys import API_KEYS, TENANTS
@@ -41,7 +41,14 @@ class Tenants:
         self._redis = redis
 
     async def ensure(self, name: str, buckets: int) -> Tenant:
-        """The tenant of that name, made now if it is new. The number of buckets of an old one stays as it was made."""
+        """The tenant of that name, made now if it is new. The number of buckets of an old one stays as it was made.
+
+        Raises ConfigurationError on a name that could imitate another tenant's keys, and without a bucket.
+        """
+        if TENANT_NAME.fullmatch(name) is None:
+            raise ConfigurationError(f"{name!r} is no tenant's name: lower-case letters, digits, - and _, up to 63")
+        if buckets < 1:
+            raise ConfigurationError(f"tenant {name!r} needs at least one bucket, not {buckets}")
         with store_errors("making a tenant"):
             await self._redis.hsetnx(TENANTS, name, orjson.dumps({"buckets": buckets}))
         tenant = await self.get(TenantId(name))

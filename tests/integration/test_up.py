@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -140,7 +141,12 @@ async def test_a_newcomer_sees_working_memory_with_sources_and_finds_it_again_af
     assert len(questions) == 3
     for row in questions:
         shown = up.said.partition(f"Q: {row['question']}")[2].partition("Q: ")[0]
-        assert any(event_id in shown.partition("Sources")[2] for event_id in row["event_ids"]), row["question"]
+        content, _, sources = shown.partition("Sources")
+        cited = re.findall(r"\[1\] (\S+) in session (\S+)", sources)
+        assert cited, shown
+        assert "[1]" in content
+        event = httpx2.get(f"{up.url}/v1/events/{cited[0][0]}", headers=up.headers, trust_env=False).json()
+        assert event["session_id"] == cited[0][1]
     assert up.said.count("Sources") == 3
     assert up.said.count(" tokens, ") == 3
     assert "(nothing was found)" not in up.said

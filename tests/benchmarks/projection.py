@@ -1,0 +1,145 @@
+"""Stage 1: the projection catching up with a full ledger, beside the same fields written without it.
+
+The product's part is all of it: reading as a consumer group, decoding, folding, writing, acknowledging. The floor sends
+what a plain writer of the same graph would send: for each event one HSET, and one ZADD for each timeline, registry and
+effect it has, in pipelines of the same size, with every argument made before the clock starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from context_graph.delivery.runtime import run_stage
+from context_graph.domain.event import LedgerEvent
+from context_graph.domain.graph import GraphDelta
+from context_graph.domain.stages import PROJECTION
+from context_graph.store.graph import _event_fields, _scores
+from context_graph.store.keys import GraphKeys
+from projections.fold import fold
+from projections.worker import Projection
+from tests.benchmarks.rows import Options, Row, Target, in_turns
+from tests.benchmarks.stage import Stage, open_stage
+from tests.benchmarks.workload import Workload, load_texts, stored
+
+_LEAST_EVENTS_A_SECOND = 8_000
+_LOOK = 0.02  # seconds between looks at the group
+Command = list[str]
+
+
+async def stage1(options: Options) -> Row:
+    """Events a second that the projection handles, from its start until nothing is left."""
+    count = options.sized(30_000, 2_000)
+    raws = Workload(load_texts().sentences).events(count, "p")
+    events = stored(raws)
+    blocking: list[float] = []
+    async with open_stage() as stage:
+        batch = stage.resources.settings.delivery.batch_events
+
+        async def filled() -> Stage:
+            fresh = await stage.emptied()
+            for start in range(0, count, 500):
+                await fresh.resources.ledger.append(fresh.partition, events[start : start + 500])
+            return fresh
+
+        async def product(_turn: int) -> float:
+            return count / await _catch_up(await filled())
+
+        async def floor(_turn: int) -> float:
+            fresh = await filled()
+            commands = await _commands(fresh, count)
+            blocking.append(count / _send_blocking(fresh.url, commands, batch))
+            await filled()
+            return count / await _send(fresh.resources.derived_redis, commands, batch)
+
+        pairs = await in_turns(options.pairs, product, floor)
+    row = pairs.row(
+        "stage1",
+        "events/s",
+        Target(0.4, "at least"),
+        events_a_sample=count,
+        batch=batch,
+        at_least_events_a_second=_LEAST_EVENTS_A_SECOND,
+        fast_enough=sorted(pairs.product)[len(pairs.product) // 2] >= _LEAST_EVENTS_A_SECOND,
+        floor_of_blocking_client=sorted(blocking)[len(blocking) // 2],
+    )
+    return row
+
+
+async def _catch_up(stage: Stage) -> float:
+    """Seconds from the start of the stage until its group has no lag and nothing pending."""
+    stop = asyncio.Event()
+    began = time.perf_counter()
+    handler = Projection(stage.resources.graph)
+    running = asyncio.create_task(run_stage(stage.resources.source, PROJECTION, handler, stop), name="projection")
+    while True:
+        state = await stage.resources.groups.state(stage.partition, PROJECTION.group)
+        if state.last_delivered is not None and state.lag == 0 and state.pending == 0:
+            break
+        if running.done():
+            raise RuntimeError("the projection ended") from running.exception()
+        await asyncio.sleep(_LOOK)
+    seconds = time.perf_counter() - began
+    stop.set()
+    await running
+    return seconds
+
+
+async def _commands(stage: Stage, count: int) -> list[list[Command]]:
+    """For each event of the ledger what its own delta would send, as plain strings."""
+    keys = GraphKeys(stage.partition)
+    found: list[list[Command]] = []
+    last = None
+    while len(found) < count:
+        events = await stage.resources.ledger.after(stage.partition, last, 1000)
+        last = events[-1].position
+        found += [commands_of(keys, event) for event in events]
+    return found
+
+
+def commands_of(keys: GraphKeys, event: LedgerEvent) -> list[Command]:
+    """HSET of the node; ZADD of each timeline, registry and effect."""
+    delta: GraphDelta = fold([event])
+    commands: list[list[str | int | bytes]] = [
+        ["HSET", keys.event(node.id), *_event_fields(node)] for node in delta.events.values()
+    ]
+    for (kind, identifier), members in delta.timelines.items():
+        commands.append(["ZADD", keys.timeline(kind, identifier), *_scores(members)])
+        commands.append(["ZADD", keys.registry(kind), "GT", event.envelope.occurred_at, identifier])
+    for cause, effects in delta.effects.items():
+        commands.append(["ZADD", keys.effects(cause), *_scores(effects)])
+    return [[word.decode() if isinstance(word, bytes) else str(word) for word in command] for command in commands]
+
+
+def _batches(commands: list[list[Command]], batch: int) -> list[list[Command]]:
+    return [
+        [command for event in commands[start : start + batch] for command in event]
+        for start in range(0, len(commands), batch)
+    ]
+
+
+async def _send(redis: AsyncRedis, commands: list[list[Command]], batch: int) -> float:
+    began = time.perf_counter()
+    for group in _batches(commands, batch):
+        pipe = redis.pipeline(transaction=False)
+        add: Callable[..., object] = pipe.execute_command
+        for command in group:
+            add(*command)
+        await pipe.execute()
+    return time.perf_counter() - began
+
+
+def _send_blocking(url: str, commands: list[list[Command]], batch: int) -> float:
+    """The same by the blocking client, which is faster: reported beside the floor."""
+    with Redis.from_url(url, protocol=2) as redis:
+        began = time.perf_counter()
+        for group in _batches(commands, batch):
+            pipe = redis.pipeline(transaction=False)
+            for command in group:
+                pipe.execute_command(*command)
+            pipe.execute()
+        return time.perf_counter() - began
