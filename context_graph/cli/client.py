@@ -69,6 +69,7 @@ class ServiceClient:
         self._base_url = base_url.rstrip("/")
         self._sleep = sleep
         self._clock = clock
+        self.has_key = bool(key)
         headers = {key_header: key} if key else {}
         # The key is for the service alone: no proxy of the environment sees it, and no redirect carries it on.
         self._http = httpx2.AsyncClient(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import orjson
 import typer
@@ -20,13 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from context_graph.cli import printing
 from context_graph.cli.client import ServiceClient
+from context_graph.cli.configuration import read_settings
 from context_graph.cli.files import files_of
 from context_graph.cli.reports import IngestReport
 from context_graph.domain.event import JsonValue
 from context_graph.errors import ConfigurationError, PermanentError
 from context_graph.ingest.transcript_envelopes import JsonObject, moment_of
 from context_graph.ingest.transcripts import TranscriptOptions
-from context_graph.settings import Settings
+from context_graph.local.data_folder import DataFolder, read_text
 
 Url = Annotated[str | None, typer.Option("--url", envvar="CG_URL", help="Address of the service.")]
 Key = Annotated[str | None, typer.Option("--key", envvar="CG_API_KEY", help="Service key.", show_envvar=True)]
@@ -35,23 +37,21 @@ Data = Annotated[
 ]
 Raw = Annotated[bool, typer.Option("--json", help="Print the raw answer.")]
 Answer = TypeVar("Answer")
+_THIS_MACHINE = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
 def open_client(url: str | None, key: str | None, data: Path | None) -> ServiceClient:
-    """A client for the service that the options, the environment or the data folder name."""
-    settings = Settings()
-    folder = (data or settings.data_dir).expanduser()
-    address = url or _kept(folder / "api-url") or f"http://{settings.api.host}:{settings.api.port}"
-    return ServiceClient(address, key or _kept(folder / "api-key"), key_header=settings.api.key_header)
+    """A client for the service that the options, the environment or the data folder name.
 
-
-def _kept(path: Path) -> str | None:
-    try:
-        return path.read_text().strip() or None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
+    The folder's key goes to the folder's own service and to this machine only, never to an address given from outside.
+    """
+    settings = read_settings(data)
+    folder = DataFolder.at(settings.data_dir)
+    own = read_text(folder.api_url)
+    address = url or own or f"http://{settings.api.host}:{settings.api.port}"
+    near = address == own or (urlsplit(address).hostname or "") in _THIS_MACHINE
+    kept = read_text(folder.api_key) if near else None
+    return ServiceClient(address, key or kept, key_header=settings.api.key_header)
 
 
 def _run(client: ServiceClient, work: Callable[[ServiceClient], Awaitable[Answer]]) -> Answer:
@@ -133,7 +133,7 @@ async def _ingest_all(
             progress.advance(task)
         if wait:
             progress.update(task, description="waiting for the stages")
-            for position in reports[-1][1].last_positions:
+            for position in dict.fromkeys(p for _, report in reports for p in report.last_positions):
                 await client.wait_for(position, timeout=600)
     return reports
 

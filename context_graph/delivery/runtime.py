@@ -155,7 +155,11 @@ class _Runner:
         now = time.monotonic()
         if not self._partitions or now - self._partitions_read_at >= self._settings.poll_seconds:
             tenants = await self._source.tenants.all()
+            known = set(self._partitions)
             self._partitions = tuple(partition for tenant in tenants for partition in tenant.partitions)
+            for partition in self._partitions:
+                if partition not in known:  # the read that finds no group returns nothing, and a pause would follow
+                    await self._source.groups.ensure(partition, self._stage.group)
             self._partitions_read_at = now
 
     def _due(self) -> list[Entry]:

@@ -106,13 +106,18 @@ def _vector_query(keys: GraphKeys, condition: str, vector: bytes, limit: int) ->
     ]  # fmt: skip
 
 
+# RediSearch's older "BM25" ranks a union of words close to random (R@10 0.07 where BM25STD has 0.59 on the development
+# conversations); BM25STD is Okapi BM25 as published, k1 = 1.2, b = 0.75.
+_SCORER = "BM25STD"
+
+
 def _text_query(keys: GraphKeys, condition: str, terms: Sequence[str], limit: int) -> list[str | int | bytes]:
     names = [f"t{number}" for number in range(len(terms))]
     words = f"@{_TEXT}:(" + "|".join(f"${name}" for name in names) + ")"
     parameters = [item for pair in zip(names, terms, strict=True) for item in pair]
     return [
         "FT.SEARCH", keys.text_index, words if condition == "*" else f"{condition} {words}",
-        "NOCONTENT", "WITHSCORES", "SCORER", "BM25", "LIMIT", 0, limit,
+        "NOCONTENT", "WITHSCORES", "SCORER", _SCORER, "LIMIT", 0, limit,
         "PARAMS", len(parameters), *parameters, "DIALECT", 2,
     ]  # fmt: skip
 

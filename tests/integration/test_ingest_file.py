@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from context_graph.cli.client import ServiceAway, ServiceClient, ServiceRefused
+from context_graph.cli.client_commands import open_client
 from context_graph.ingest.transcript_envelopes import JsonObject
 from context_graph.ingest.transcripts import TranscriptOptions
 from tests.service import Service
@@ -42,11 +43,11 @@ class Ran:
     err: str
 
 
-async def run(service: Service, *arguments: str | Path) -> Ran:
+async def run(service: Service, *arguments: str | Path, environment: dict[str, str] | None = None) -> Ran:
     """Run `context-graph` with these arguments against the service."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "context_graph.cli.main", *map(str, arguments)),
-        env={**os.environ, "CG_URL": service.url, "CG_API_KEY": service.key, "NO_COLOR": "1"},
+        env={**os.environ, "CG_URL": service.url, "CG_API_KEY": service.key, "NO_COLOR": "1", **(environment or {})},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -158,30 +159,39 @@ async def test_events_without_an_id_are_given_one_before_they_are_sent(client: S
     assert (report.created, sum(told), told[0]) == (1200, 1200, 500)
 
 
-async def test_working_memory_of_the_sample_is_printed_with_its_sources(service: Service) -> None:
+async def test_the_sample_is_ingested_asked_searched_and_followed_by_commands(service: Service) -> None:
     ingested = await run(service, "ingest", _SAMPLE / "support.ndjson", _SAMPLE / "coding.ndjson", "--wait")
     assert (ingested.code, ingested.err) == (0, "")
     assert "2 files: 297 events: 297 new" in ingested.out
-    asked = await run(service, "context", _QUESTION, "--budget", "800", "--explain")
+
+    asked = await run(service, "context", _QUESTION, "--budget", "1500", "--explain")
     assert (asked.code, asked.err) == (0, "")
     assert "[1]" in asked.out and "LF-20817" in asked.out
     assert "support-nadia-0824" in asked.out and "support-nadia-0902" in asked.out
-    assert "of 800 tokens" in asked.out and "intents:" in asked.out
+    assert "of 1500 tokens" in asked.out and "intents:" in asked.out
 
-
-async def test_search_and_lineage_are_printed_for_people_and_raw(service: Service, client: ServiceClient) -> None:
-    for name in ("support", "coding"):
-        report = await client.ingest_file(_SAMPLE / f"{name}.ndjson")
-        await wait_for(client, *report.last_positions)
     found = await run(service, "search", "refund timeout", "--filter", "status=timeout", "--limit", "5")
     assert found.code == 0 and "nadia-0824-15" in found.out and "nadia-0902-16" in found.out
     raw = await run(service, "search", "refund timeout", "--filter", "tool_name=refund_create", "--json")
     assert {result["tool_name"] for result in orjson.loads(raw.out)["results"]} == {"refund_create"}
+
     tree = await run(service, "lineage", "chk412-07", "--depth", "12")
     assert tree.code == 0 and "← " in tree.out
     assert "tomas-0824-29" in tree.out and "agent.handover" in tree.out
     forward = await run(service, "lineage", "tomas-0824-29", "--direction", "effects", "--depth", "3")
     assert "→ " in forward.out and "chk412-02" in forward.out
+
+
+async def test_the_service_is_found_in_the_data_folder_whose_key_stays_on_this_machine(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "api-url").write_text(service.url + "\n")
+    (tmp_path / "api-key").write_text(service.key + "\n")
+    found = await run(service, "search", "anything", "--data", tmp_path, environment={"CG_URL": "", "CG_API_KEY": ""})
+    assert (found.code, found.out) == (0, "Nothing was found.\n")
+    client = open_client("http://service.example", None, tmp_path)
+    assert not client.has_key
+    assert open_client(None, None, tmp_path).has_key
 
 
 async def test_mistakes_end_in_one_clear_line(service: Service, tmp_path: Path) -> None:
