@@ -12,7 +12,8 @@ What becomes of a failure is a property of its type:
 - any other `PermanentError`, or bytes that are no envelope: a dead letter at once, with reason and traceback.
 - anything else: a defect, perhaps a passing one. Delivered again with backoff, a dead letter after `max_deliveries`.
 
-What a dead worker held is taken over when its heartbeat is gone. A graceful stop finishes the batch in hand, then
+What a dead worker held is taken over when its heartbeat is gone, and so is what this worker was given in an answer that
+a broken connection lost. A graceful stop finishes the batch in hand, then
 leaves; what still waits for a retry stays pending and is taken over by others.
 """
 
@@ -177,6 +178,7 @@ class _Runner:
                 partition,
                 self._stage.group,
                 self._consumer,
+                held=[retry.entry.position for retry in self._retries if retry.entry.partition == partition],
                 idle_ms=int(self._settings.reclaim_idle_seconds * 1000),
                 stuck_ms=int(self._settings.stuck_seconds * 1000),
                 count=_RECLAIM_AT_ONCE,
@@ -216,7 +218,8 @@ class _Runner:
                 pause = min(pause * 2, _LONGEST_BACKOFF)
 
     async def _failed(self, entry: Entry, error: Exception) -> None:
-        known = next((retry for retry in self._retries if retry.entry.position == entry.position), None)
+        place = (entry.partition, entry.position)  # two tenants may hold the same stream id
+        known = next((retry for retry in self._retries if (retry.entry.partition, retry.entry.position) == place), None)
         groups = self._source.groups
         deliveries = await groups.redeliver(entry.partition, self._stage.group, self._consumer, entry.position)
         attempts = max(deliveries - 1, known.deliveries + 1 if known else 1)
@@ -231,7 +234,7 @@ class _Runner:
     async def _bury(self, entry: Entry, error: Exception, attempts: int) -> None:
         log.error("dead_letter", stage=self._stage.group, position=str(entry.position), reason=repr(error))
         try:
-            event_id: str = entry.event().envelope.event_id
+            event_id = str(entry.event().envelope.event_id)  # bytes from elsewhere may hold any JSON there
         except PermanentError:
             event_id = ""  # not an envelope: the position names it
         await self._source.dead_letters.bury(

@@ -37,6 +37,11 @@ class Ask:
     limit: int
 
     @property
+    def by_entity(self) -> bool:
+        """Whether the filters name entities."""
+        return any(condition.field == "entity" for condition in self.filters.conditions)
+
+    @property
     def checked(self) -> Filters:
         """The filters as documents are checked with: entities are kept as digests."""
 
@@ -143,7 +148,8 @@ class Candidates:
             by_partition.setdefault(partition, []).append(doc_id)
         found: list[Candidate] = []
         for partition, ids in by_partition.items():
-            for doc_id, stored in zip(ids, await self._index.read_documents(partition, ids), strict=True):
+            documents = await self._index.read_documents(partition, ids, entities=ask.by_entity)
+            for doc_id, stored in zip(ids, documents, strict=True):
                 if stored is not None and _allowed(stored, ask):
                     scores = channels[(partition, doc_id)]
                     found.append(Candidate(partition, stored.document, scores, fused(scores)))

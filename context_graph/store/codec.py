@@ -50,7 +50,9 @@ def encode(envelope: Envelope) -> bytes:
 def decode(body: bytes) -> Envelope:
     """The inverse of `encode`. Raises ValueError on bytes that `encode` did not make."""
     try:
-        fields: dict[str, Any] = orjson.loads(body)
+        fields: Any = orjson.loads(body)
+        if not isinstance(fields, dict):
+            raise ValueError(f"not a stored envelope: JSON, but a {type(fields).__name__}")
         fields["caused_by"] = tuple(fields.get("caused_by", ()))
         return Envelope(**fields)
     except TypeError as error:
@@ -65,5 +67,3 @@ def content_hash(body: bytes) -> bytes:
 def canonical_json(value: JsonValue | dict[str, Any] | list[Any]) -> bytes:
     """Canonical JSON of any JSON value."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-

@@ -71,4 +71,3 @@ async def server_facts(client: RedisClient) -> dict[str, Any]:
     with store_errors("INFO"):
         facts: dict[str, Any] = await client.info("everything")
     return facts
-

@@ -34,14 +34,17 @@ class DeadLetters:
         self, partition: Partition, group: str, position: Position, *, event_id: str, reason: str, traceback: str,
         deliveries: int,
     ) -> None:  # fmt: skip
-        """Record a dead letter and acknowledge the event to its group, in one transaction."""
+        """Record a dead letter and acknowledge the event to its group, in one transaction.
+
+        Characters that UTF-8 cannot hold (a lone surrogate in a file name) are kept as escapes.
+        """
         keys = PartitionKeys(partition)
         fields: Any = {
             "group": group,
             "position": str(position),
-            "event_id": event_id,
-            "reason": reason,
-            "traceback": traceback,
+            "event_id": _storable(event_id),
+            "reason": _storable(reason),
+            "traceback": _storable(traceback),
             "deliveries": deliveries,
         }
         with store_errors("recording a dead letter"):
@@ -73,3 +76,7 @@ class DeadLetters:
             )
             for identifier, fields in entries
         ]
+
+
+def _storable(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

@@ -1,9 +1,11 @@
 """Search documents as Redis hashes: the names of the fields, the two index definitions, and the way back.
 
-A document has two hashes, each under its own index. The text hash is written by the indexing stage at once (text,
-speaker, filters) and completed by the enrichment (entities); the vector hash is written by the enrichment alone and
-repeats the filters, because a vector query filters while it searches. Filter values are digests (`filter_tag`); what
-is needed to show a result is one JSON field, `META`, which costs a third of the memory of a field each.
+A document has two hashes, each under its own index and written once. The text hash is written by the indexing stage
+(text, speaker, filters). The vector hash is written by the enrichment and repeats the filters, because a vector query
+filters while it searches; the entities are in it alone, because writing them into the text hash would index its text
+again, and RediSearch then ranks by wrong frequencies until its garbage collection. Filter values are digests
+(`filter_tag`); what is needed to show a result is one JSON field, `META`, which costs a third of the memory of a field
+each.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ from context_graph.domain.document import Document, DocumentKind, Enrichment, fi
 from context_graph.domain.position import Position
 from context_graph.domain.text import name_parts
 
-# Fields of both hashes that are filtered on: TAG fields hold `filter_tag` digests, NUMERIC ones plain numbers.
+# Fields that are filtered on: TAG fields hold `filter_tag` digests, NUMERIC ones plain numbers. ENTITY is known to the
+# vector index alone.
 KIND, TYPE, TOOL, AGENT, USER, SESSION = "kind", "type", "tool", "agent", "user", "session"
 STATUS, ORIGIN, ENTITY = "status", "origin", "entity"
 OCCURRED, RECORDED, IMPORTANCE = "occurred", "recorded", "importance"
-TAG_FIELDS = (KIND, TYPE, TOOL, AGENT, USER, SESSION, STATUS, ORIGIN, ENTITY)
+TAG_FIELDS = (KIND, TYPE, TOOL, AGENT, USER, SESSION, STATUS, ORIGIN)
 NUMERIC_FIELDS = (OCCURRED, RECORDED, IMPORTANCE)
 # Fields of the text hash that are matched word by word; PARTS has the words inside names (`src/auth.py` → src auth py).
 TEXT, SPEAKER, PARTS = "text", "speaker", "parts"
 TEXT_FIELDS = (TEXT, SPEAKER, PARTS)
 # Not indexed.
-META, KEYWORDS, AT, ENRICHED_AT = "meta", "keywords", "at", "enriched_at"
+META, AT = "meta", "at"
 # Fields of the vector hash.
 VECTOR, MODEL, TEXT_HASH = "vec", "model", "text_hash"
 
@@ -50,9 +53,8 @@ class Part:
     version: str
 
 
-INDEXING_PART = Part((*TEXT_FIELDS, *TAG_FIELDS[:-1], *NUMERIC_FIELDS, META, AT), AT)
-ENRICHMENT_PART = Part((ENTITY, KEYWORDS, ENRICHED_AT), ENRICHED_AT)
-VECTOR_PART = Part((*TAG_FIELDS, *NUMERIC_FIELDS, VECTOR, MODEL, TEXT_HASH, AT), AT)
+INDEXING_PART = Part((*TEXT_FIELDS, *TAG_FIELDS, *NUMERIC_FIELDS, META, AT), AT)
+VECTOR_PART = Part((*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, MODEL, TEXT_HASH, AT), AT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,8 @@ class StoredDocument:
     """A document as read back, with what the enrichment has added so far."""
 
     document: Document
-    keywords: tuple[str, ...] = ()
     entity_tags: tuple[str, ...] = ()
-    """`filter_tag` digests of its entities."""
+    """`filter_tag` digests of its entities; read only when asked for."""
 
 
 def text_index_definition(name: str, prefix: str) -> list[str | int]:
@@ -76,7 +77,8 @@ def vector_index_definition(name: str, prefix: str, dimensions: int) -> list[str
     shape = ("TYPE", VECTOR_TYPE, "DIM", dimensions, "DISTANCE_METRIC", "COSINE")
     graph = ("M", _HNSW_M, "EF_CONSTRUCTION", _HNSW_EF_CONSTRUCTION)
     attributes = (*shape, *graph)
-    return [*_definition(name, prefix), VECTOR, "VECTOR", "HNSW", len(attributes), *attributes]
+    entities: tuple[str | int, ...] = (ENTITY, "TAG", "SEPARATOR", ",")
+    return [*_definition(name, prefix), *entities, VECTOR, "VECTOR", "HNSW", len(attributes), *attributes]
 
 
 def _definition(name: str, prefix: str) -> list[str | int]:
@@ -117,16 +119,6 @@ def document_fields(document: Document) -> Fields:
     return fields
 
 
-def entity_fields(enrichment: Enrichment) -> Fields:
-    """The enrichment's part of a text hash."""
-    fields: Fields = {ENRICHED_AT: enrichment.document.position.sort_key}
-    if enrichment.mentions:
-        fields[ENTITY] = _entity_tags(enrichment)
-    if enrichment.keywords:
-        fields[KEYWORDS] = orjson.dumps(enrichment.keywords)
-    return fields
-
-
 def vector_fields(enrichment: Enrichment) -> Fields:
     """A vector hash, whole."""
     fields = _filters(enrichment.document)
@@ -138,7 +130,7 @@ def vector_fields(enrichment: Enrichment) -> Fields:
 
 
 def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocument | None:
-    """From the hash's fields TEXT, SPEAKER, META, KEYWORDS, ENTITY; None while the indexing has not written them."""
+    """From the fields TEXT, SPEAKER, META, and the vector hash's ENTITY; None while the indexing has not written it."""
     raw = fields.get(META.encode())
     if raw is None:
         return None
@@ -161,13 +153,8 @@ def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocumen
         status=meta["status"],
         importance=meta["importance"],
     )
-    keywords = fields.get(KEYWORDS.encode())
     entities = fields.get(ENTITY.encode(), b"").decode()
-    return StoredDocument(
-        document,
-        keywords=() if keywords is None else tuple(orjson.loads(keywords)),
-        entity_tags=tuple(entities.split(",")) if entities else (),
-    )
+    return StoredDocument(document, tuple(entities.split(",")) if entities else ())
 
 
 def _filters(document: Document) -> Fields:

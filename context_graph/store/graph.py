@@ -126,9 +126,7 @@ class Graph:
                 key = keys.timeline("session", node.session_id)
                 pipe.zrange(key, max(0, rank - reach), rank + reach, withscores=True)
             stretches = await pipe.execute() if ranked else []
-        return {
-            node.id: _entries(partition, found) for (node, _), found in zip(ranked, stretches, strict=True)
-        }
+        return {node.id: _entries(partition, found) for (node, _), found in zip(ranked, stretches, strict=True)}
 
     async def registry(
         self, partition: Partition, kind: TimelineKind, *, start: int = 0, limit: int = 100

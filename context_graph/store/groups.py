@@ -8,7 +8,7 @@ it holds it for `stuck` milliseconds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -100,32 +100,46 @@ class Groups:
                 )
 
     async def reclaim(
-        self, partition: Partition, group: str, consumer: str, *, idle_ms: int, stuck_ms: int, count: int
-    ) -> list[Entry]:
-        """Take over entries idle for `idle_ms` whose consumer is dead, and any idle for `stuck_ms`.
+        self, partition: Partition, group: str, consumer: str, *, held: Collection[Position], idle_ms: int,
+        stuck_ms: int, count: int,
+    ) -> list[Entry]:  # fmt: skip
+        """Take over up to `count` entries idle for `idle_ms` whose consumer is dead, and any idle for `stuck_ms`.
 
+        `held` is what this consumer has in hand. Any other entry that is pending for it was delivered in an answer
+        that never arrived, or not acknowledged because Redis was away: that is an orphan too.
         Entries that no longer exist in the stream leave the pending list here and are not returned.
         """
         key = PartitionKeys(partition).ledger
+        mine = {position.stream_id.encode() for position in held}
+        orphans: list[bytes] = []
+        start = "-"
         with store_errors("looking for orphaned events"):
-            try:
-                pending: Any = await self._redis.xpending_range(key, group, "-", "+", count, idle=idle_ms)
-            except ResponseError as error:
-                if "NOGROUP" in str(error):
-                    return []
-                raise
-            owners = sorted({item["consumer"] for item in pending} - {consumer.encode()})
-            alive = await self._alive(owners)
-            orphans = [
-                item["message_id"]
-                for item in pending
-                if item["consumer"] != consumer.encode()
-                and (item["consumer"] not in alive or item["time_since_delivered"] >= stuck_ms)
-            ]
+            while len(orphans) < count:
+                page = await self._pending(key, group, start, idle_ms, count)
+                alive = await self._alive(sorted({item["consumer"] for item in page} - {consumer.encode()}))
+                for item in page:
+                    if item["consumer"] == consumer.encode():
+                        orphaned = item["message_id"] not in mine
+                    else:
+                        orphaned = item["consumer"] not in alive or item["time_since_delivered"] >= stuck_ms
+                    if orphaned:
+                        orphans.append(item["message_id"])
+                if len(page) < count:
+                    break
+                start = f"({page[-1]['message_id'].decode()}"
             if not orphans:
                 return []
-            claimed: Any = await self._redis.xclaim(key, group, consumer, idle_ms, orphans)
+            claimed: Any = await self._redis.xclaim(key, group, consumer, idle_ms, orphans[:count])
         return [_entry(partition, *item) for item in claimed if item[1] is not None]
+
+    async def _pending(self, key: str, group: str, start: str, idle_ms: int, count: int) -> list[dict[str, Any]]:
+        try:
+            page: Any = await self._redis.xpending_range(key, group, start, "+", count, idle=idle_ms)
+        except ResponseError as error:
+            if "NOGROUP" in str(error):
+                return []
+            raise
+        return list(page)
 
     async def _alive(self, owners: Sequence[bytes]) -> set[bytes]:
         pipe = self._redis.pipeline(transaction=False)
@@ -147,12 +161,19 @@ class Groups:
             await self._redis.set(worker_heartbeat(consumer), b"1", px=lifetime_ms)
 
     async def leave(self, partition: Partition, group: str, consumer: str) -> None:
-        """Remove a consumer that holds nothing; one that still does stays, so that its entries can be taken over."""
+        """Remove a consumer that holds nothing; one that still does stays, so that its entries can be taken over.
+
+        A group that does not exist has been left.
+        """
         key = PartitionKeys(partition).ledger
         with store_errors("leaving a group"):
-            held: Any = await self._redis.xpending_range(key, group, "-", "+", 1, consumername=consumer)
-            if not held:
-                await self._redis.xgroup_delconsumer(key, group, consumer)
+            try:
+                held: Any = await self._redis.xpending_range(key, group, "-", "+", 1, consumername=consumer)
+                if not held:
+                    await self._redis.xgroup_delconsumer(key, group, consumer)
+            except ResponseError as error:
+                if not _is_absence(error):
+                    raise
             await self._redis.delete(worker_heartbeat(consumer))
 
     async def state(self, partition: Partition, group: str) -> GroupState:
@@ -217,5 +238,4 @@ def _is_absence(error: Exception) -> bool:
 
 
 def _entry(partition: Partition, stream_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(partition, Position.of_stream_id(partition.bucket, stream_id.decode()), fields[b"e"])
-
+    return Entry(partition, Position.of_stream_id(partition.bucket, stream_id.decode()), fields.get(b"e", b""))

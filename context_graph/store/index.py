@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from redis.exceptions import ResponseError
 
-from context_graph.domain.document import Document, DocumentKind, Enrichment, Mention
+from context_graph.domain.document import Document, Enrichment, Mention
 from context_graph.domain.graph import timeline_member
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
@@ -32,7 +32,7 @@ ENTITY_FORM_PREFIX = "form:"
 EVENT_ENTITIES = "entities"
 EVENT_MENTIONS = "mentions"
 EVENT_KEYWORDS = "keywords"
-_READ = (fields.TEXT, fields.SPEAKER, fields.META, fields.KEYWORDS, fields.ENTITY)
+_READ = (fields.TEXT, fields.SPEAKER, fields.META)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,7 @@ class Index:
         keys = GraphKeys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for document in documents:
-            key, part = keys.document(document.id), fields.INDEXING_PART
-            await self._put(pipe, document.kind, key, fields.document_fields(document), part)
+            await self._put(pipe, keys.document(document.id), fields.document_fields(document), fields.INDEXING_PART)
         with store_errors("indexing documents"):
             await pipe.execute()
 
@@ -98,34 +97,39 @@ class Index:
         keys = GraphKeys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for enrichment in enrichments:
-            doc_id, kind = enrichment.document.id, enrichment.document.kind
-            await self._put(pipe, kind, keys.vector(doc_id), fields.vector_fields(enrichment), fields.VECTOR_PART)
-            await self._put(pipe, kind, keys.document(doc_id), fields.entity_fields(enrichment), fields.ENRICHMENT_PART)
+            key = keys.vector(enrichment.document.id)
+            await self._put(pipe, key, fields.vector_fields(enrichment), fields.VECTOR_PART)
             _put_entities(pipe, keys, enrichment)
         with store_errors("storing enrichments"):
             await pipe.execute()
 
-    async def _put(self, pipe: Any, kind: DocumentKind, key: str, values: Fields, part: Part) -> None:
-        if kind == "event":  # an event's content never changes: writing it again writes the same
-            pipe.hset(key, mapping=values)
-            return
+    async def _put(self, pipe: Any, key: str, values: Fields, part: Part) -> None:
         pairs = [item for pair in values.items() for item in pair]
         arguments = [part.version, values[part.version], len(part.names), *part.names, *pairs]
         await self._replace(keys=[key], args=arguments, client=pipe)
 
-    async def read_documents(self, partition: Partition, ids: Sequence[str]) -> list[StoredDocument | None]:
-        """The documents of these ids in the order asked, None for those that are not there; one round trip."""
+    async def read_documents(
+        self, partition: Partition, ids: Sequence[str], *, entities: bool = False
+    ) -> list[StoredDocument | None]:
+        """The documents of these ids in the order asked, None for those that are not there; one round trip.
+
+        `entities`: also read the digests of their entities.
+        """
         keys = GraphKeys(partition)
         wanted = [name.encode() for name in _READ]
         pipe = self._redis.pipeline(transaction=False)
         for doc_id in ids:
             pipe.hmget(keys.document(doc_id), wanted)
+            if entities:
+                pipe.hget(keys.vector(doc_id), fields.ENTITY)
         with store_errors("reading documents"):
-            answers: Any = await pipe.execute() if ids else []
+            answers: list[Any] = await pipe.execute() if ids else []
+        step = 2 if entities else 1
         found: list[StoredDocument | None] = []
-        for doc_id, values in zip(ids, answers, strict=True):
-            present = {name: value for name, value in zip(wanted, values, strict=True) if value is not None}
-            found.append(fields.decode_document(doc_id, present))
+        for place, doc_id in enumerate(ids):
+            values = [*answers[place * step], answers[place * step + 1] if entities else None]
+            named = zip([*wanted, fields.ENTITY.encode()], values, strict=True)
+            found.append(fields.decode_document(doc_id, {name: value for name, value in named if value is not None}))
         return found
 
     async def dimensions_of(self, partition: Partition) -> int | None:

@@ -35,6 +35,7 @@ _FIELD_NAMES = {
     "occurred_at": fields.OCCURRED,
     "importance": fields.IMPORTANCE,
 }
+_MOST_KEYS = 2000  # documents of one entity that a text query is narrowed to
 _TEXT = "|".join(fields.TEXT_FIELDS)
 
 
@@ -62,15 +63,32 @@ class Searcher:
         """
         keys = GraphKeys(partition)
         condition = compile_filters(filters, recorded_until)
+        within = await self._within(keys, filters, condition) if terms else None
         pipe = self._redis.pipeline(transaction=False)
         if vector is not None:
             pipe.execute_command(*_vector_query(keys, condition, vector, limit))
         if terms:
-            pipe.execute_command(*_text_query(keys, condition, terms, limit))
+            text_condition = compile_filters(_without_entities(filters), recorded_until)
+            pipe.execute_command(*_text_query(keys, text_condition, terms, limit, within))
         answers = await self._answers(pipe)
         near = _scores(answers.pop(0), keys.vector_prefix + "0:") if vector is not None else {}
         matching = _scores(answers.pop(0), keys.document_prefix) if terms else {}
         return Hits({doc_id: 1.0 - distance for doc_id, distance in near.items()}, matching)
+
+    async def _within(self, keys: GraphKeys, filters: Filters, condition: str) -> list[str] | None:
+        """Keys of the documents that a text query may find, when entities are asked for: these only the vectors know.
+
+        None: any. Beyond `_MOST_KEYS` the first ones; the caller's own check still holds for all.
+        """
+        if filters == _without_entities(filters):
+            return None
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.execute_command(
+            "FT.SEARCH", keys.vector_index, condition, "NOCONTENT", "LIMIT", 0, _MOST_KEYS, "DIALECT", 2
+        )
+        [answer] = await self._answers(pipe)
+        prefix = len(keys.vector_prefix) + 2
+        return [keys.document(key.decode()[prefix:]) for key in answer[1:]]
 
     async def latest(
         self, partition: Partition, filters: Filters, limit: int, recorded_until: int | None = None
@@ -78,13 +96,18 @@ class Searcher:
         """Ids of the documents that satisfy the filters, latest occurrence first."""
         keys = GraphKeys(partition)
         condition = compile_filters(filters, recorded_until)
+        # Entities are known to the vector index alone; without them the text index knows a document sooner.
+        by_text = filters == _without_entities(filters)
+        index, prefix = (
+            (keys.text_index, keys.document_prefix) if by_text else (keys.vector_index, keys.vector_prefix + "0:")
+        )
         pipe = self._redis.pipeline(transaction=False)
         pipe.execute_command(
-            "FT.SEARCH", keys.text_index, condition, "NOCONTENT", "SORTBY", fields.OCCURRED, "DESC",
+            "FT.SEARCH", index, condition, "NOCONTENT", "SORTBY", fields.OCCURRED, "DESC",
             "LIMIT", 0, limit, "DIALECT", 2,
         )  # fmt: skip
         [answer] = await self._answers(pipe)
-        return [key.decode()[len(keys.document_prefix) :] for key in answer[1:]]
+        return [key.decode()[len(prefix) :] for key in answer[1:]]
 
     async def _answers(self, pipe: Any) -> list[Any]:
         with store_errors("searching"):
@@ -111,15 +134,23 @@ def _vector_query(keys: GraphKeys, condition: str, vector: bytes, limit: int) ->
 _SCORER = "BM25STD"
 
 
-def _text_query(keys: GraphKeys, condition: str, terms: Sequence[str], limit: int) -> list[str | int | bytes]:
+def _text_query(
+    keys: GraphKeys, condition: str, terms: Sequence[str], limit: int, within: Sequence[str] | None
+) -> list[str | int | bytes]:
     names = [f"t{number}" for number in range(len(terms))]
     words = f"@{_TEXT}:(" + "|".join(f"${name}" for name in names) + ")"
     parameters = [item for pair in zip(names, terms, strict=True) for item in pair]
+    narrowed: list[str | int | bytes] = [] if within is None else ["INKEYS", len(within), *within]
     return [
         "FT.SEARCH", keys.text_index, words if condition == "*" else f"{condition} {words}",
+        *narrowed,
         "NOCONTENT", "WITHSCORES", "SCORER", _SCORER, "LIMIT", 0, limit,
         "PARAMS", len(parameters), *parameters, "DIALECT", 2,
     ]  # fmt: skip
+
+
+def _without_entities(filters: Filters) -> Filters:
+    return Filters(tuple(c for c in filters.conditions if c.field != "entity"), filters.alternatives)
 
 
 def compile_filters(filters: Filters, recorded_until: int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -101,7 +101,8 @@ def _floor(bare: BareModel, redis: Redis, index: str, query: str) -> float:
     """ms of embedding the query and asking for its nearest neighbours."""
     began = time.perf_counter()
     vector = vector_bytes(bare.embed([query])[0].tobytes())
-    found: Any = redis.execute_command(
+    command: Callable[..., Any] = redis.execute_command
+    found = command(
         "FT.SEARCH", index, f"*=>[KNN {_NEAREST} @{VECTOR} $vector AS distance]", "RETURN", 1, "distance",
         "SORTBY", "distance", "LIMIT", 0, _NEAREST, "PARAMS", 2, "vector", vector, "DIALECT", 2,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 _END_OF_HEADERS = b"\r\n\r\n"
@@ -95,14 +96,9 @@ async def run_load(port: int, requests: Sequence[bytes], connections: int) -> Ou
     lanes: list[tuple[asyncio.BaseTransport, _Lane]] = []
     done: list[asyncio.Future[None]] = []
     for lane in range(connections):
-        future = loop.create_future()
-        share = requests[lane::connections]
-        done.append(future)
-        lanes.append(
-            await loop.create_connection(
-                lambda share=share, future=future: _Lane(share, outcome, future), "127.0.0.1", port
-            )
-        )
+        done.append(loop.create_future())
+        make = partial(_Lane, requests[lane::connections], outcome, done[-1])
+        lanes.append(await loop.create_connection(make, "127.0.0.1", port))
     began, cpu = time.perf_counter(), time.process_time()
     for _, protocol in lanes:
         protocol.start()

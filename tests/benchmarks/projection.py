@@ -57,7 +57,7 @@ async def stage1(options: Options) -> Row:
             return count / await _send(fresh.resources.derived_redis, commands, batch)
 
         pairs = await in_turns(options.pairs, product, floor)
-    row = pairs.row(
+    return pairs.row(
         "stage1",
         "events/s",
         Target(0.4, "at least"),
@@ -67,7 +67,6 @@ async def stage1(options: Options) -> Row:
         fast_enough=sorted(pairs.product)[len(pairs.product) // 2] >= _LEAST_EVENTS_A_SECOND,
         floor_of_blocking_client=sorted(blocking)[len(blocking) // 2],
     )
-    return row
 
 
 async def _catch_up(stage: Stage) -> float:

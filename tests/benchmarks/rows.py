@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from statistics import median
 from typing import Literal
 
@@ -121,7 +122,7 @@ def percentile(values: list[float], share: float) -> float:
 
 def _rounded(value: object) -> object:
     if isinstance(value, float):
-        return float(f"{value:.5g}") if value == value else None
+        return None if isnan(value) else float(f"{value:.5g}")
     if isinstance(value, dict):
         return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list):

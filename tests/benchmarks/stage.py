@@ -1,4 +1,4 @@
-"""Where a benchmark plays: an embedded Redis, a tenant, and the product's processes beside it, in a temporary folder."""
+"""Where a benchmark plays: embedded Redis, a tenant, the product's processes beside it, all in a temporary folder."""
 
 from __future__ import annotations
 

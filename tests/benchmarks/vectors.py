@@ -18,7 +18,7 @@ from tests.benchmarks.workload import load_texts
 
 async def stage2_vectors(options: Options) -> Row:
     """Texts a second; whole messages, long and short as they come."""
-    count = options.sized(192, 32)
+    count = options.sized(96, 32)
     texts = load_texts()
     step = max(1, len(texts.messages) // count)
     chosen = list(texts.messages[::step][:count])

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from context_graph.domain.event import EventId, LedgerEvent
+from context_graph.domain.event import EventId
 from context_graph.ingest.validation import Validator
 from context_graph.settings import LedgerSettings
 from context_graph.store import codec
@@ -133,8 +133,3 @@ def stored(raws: list[Raw]) -> list[Appendable]:
 def event_bytes(raws: list[Raw]) -> int:
     """Bytes of the events as compact JSON, as a caller sends them."""
     return sum(len(orjson.dumps(raw)) for raw in raws)
-
-
-def ids_of(events: list[LedgerEvent]) -> list[str]:
-    """The ids of these events, in order."""
-    return [event.envelope.event_id for event in events]

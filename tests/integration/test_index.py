@@ -108,7 +108,6 @@ async def test_an_enrichment_adds_a_vector_entities_and_keywords(resources: Reso
     await resources.index.put_enrichments(PARTITION, [enrichment(document("e1"), mentions=(mia, order, mia_again))])
 
     tag = f"@entity:{{{filter_tag('id:w1')}}}"
-    assert await search(resources, KEYS.text_index, tag) == [KEYS.document("e1")]
     assert await search(resources, KEYS.vector_index, tag) == [KEYS.vector("e1")]
     redis: Any = resources.derived_redis
     entity = await redis.hgetall(KEYS.entity("person:mia"))
@@ -123,9 +122,10 @@ async def test_an_enrichment_adds_a_vector_entities_and_keywords(resources: Reso
     assert orjson.loads(shown[b"mentions"]) == [["Mia", 2], ["W1", 1]]
     (entry,) = await resources.graph.timeline(PARTITION, "entity", "person:mia")
     assert (entry.event_id, entry.occurred_at) == ("e1", 1000)
-    (stored,) = await resources.index.read_documents(PARTITION, ["e1"])
+    assert orjson.loads(shown[b"keywords"]) == ["order", "the o"]
+    (stored,) = await resources.index.read_documents(PARTITION, ["e1"], entities=True)
     assert stored is not None
-    assert stored.keywords == ("order", "the o")
+    assert stored.entity_tags == (filter_tag("person:mia"), filter_tag("id:w1"))
 
 
 async def test_writes_in_any_order_and_twice_end_in_one_state(resources: Resources) -> None:
