@@ -27,12 +27,13 @@ from context_graph.bootstrap import Resources, open_resources
 from context_graph.cli.client import ServiceClient
 from context_graph.cli.configuration import read_settings
 from context_graph.cli.up_output import Output
-from context_graph.cli.up_sample import ingest_sample, show_memory
+from context_graph.cli.up_sample import ingest_sample, show_memory, summarise
 from context_graph.errors import ConfigurationError, TemporaryError
 from context_graph.local.data_folder import DataFolder, read_text, write_secret
 from context_graph.local.process import Program, last_lines
 from context_graph.local.redis_server import STOP_SECONDS, free_port, prepared_redis, until_answering
 from context_graph.local.supervisor import Supervisor
+from context_graph.observability.logging import configure_logging
 from context_graph.settings import Settings
 from context_graph.store.readiness import read_redis_facts, wait_until_ready
 from context_graph.workers import worker_names
@@ -66,6 +67,8 @@ def up(
     settings = read_settings(data)
     if port is not None:
         settings = settings.model_copy(update={"api": settings.api.model_copy(update={"port": port})})
+    # This process speaks to a person; what its children log is in their files.
+    configure_logging(settings.model_copy(update={"log_level": "warning", "log_format": "console"}))
     options = _Options(settings, DataFolder.at(settings.data_dir), sample, workers)
     asyncio.run(_until_stopped(options, Output()))
 
@@ -118,6 +121,7 @@ async def _run(options: _Options, output: Output) -> None:
                 header = options.settings.api.key_header
                 async with ServiceClient(options.base_url, key, key_header=header) as client:
                     await ingest_sample(client, output)
+                    await summarise(options.settings, client, output)
                     await show_memory(client, output)
             output.ready(options.base_url, options.folder, key, options.settings.api.key_header, new_key=new_key)
             await asyncio.Event().wait()  # until a signal cancels this

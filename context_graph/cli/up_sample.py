@@ -11,11 +11,14 @@ from pathlib import Path
 
 import orjson
 
+from context_graph.bootstrap import open_resources
 from context_graph.cli.client import ServiceClient
 from context_graph.cli.reports import IngestReport
 from context_graph.cli.up_output import Output
 from context_graph.errors import PermanentError
 from context_graph.ingest.transcript_envelopes import JsonObject
+from context_graph.settings import Settings
+from context_graph.workers import load_worker
 
 _SAMPLE_SECONDS = 600.0  # until the sample is in the graph and has its vectors
 _BUDGET = 600  # tokens of working memory for each question: a screen
@@ -52,6 +55,22 @@ async def ingest_sample(client: ServiceClient, output: Output) -> None:
         positions = [position for report in reports for position in report.last_positions]
         await asyncio.gather(*(client.wait_for(position, timeout=_SAMPLE_SECONDS) for position in positions))
         show("the sample is in the graph and can be found")
+
+
+async def summarise(settings: Settings, client: ServiceClient, output: Output) -> None:
+    """One pass of Stage 3 now, not in hours, so that memory has summaries; unchanged sessions cost nothing."""
+    worker = load_worker("consolidation")
+    if worker.once is None:
+        raise PermanentError("the worker `consolidation` cannot run a single pass")
+    with output.step("Summaries") as show:
+        async with open_resources(settings) as resources:
+            show(await worker.once(resources))
+            for tenant in await resources.tenants.all():
+                ends = [await resources.ledger.last(partition) for partition in tenant.partitions]
+                if tenant.name == settings.tenant:
+                    await asyncio.gather(
+                        *(client.wait_for(str(end), timeout=_SAMPLE_SECONDS) for end in ends if end is not None)
+                    )
 
 
 async def show_memory(client: ServiceClient, output: Output) -> None:
