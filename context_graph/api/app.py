@@ -43,7 +43,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             resources = await stack.enter_async_context(open_resources(settings))
-            embedder = await stack.enter_async_context(open_embedder(settings.embedding, settings.data_dir / "models"))
+            # One short query at a time: more threads would only wait for each other, and for the workers' own.
+            embedding = settings.embedding.model_copy(update={"threads": settings.embedding.threads or 1})
+            embedder = await stack.enter_async_context(open_embedder(embedding, settings.data_dir / "models"))
             await embedder.embed(["warm up"])  # the first query must not wait for the model to load
             await _first_start(resources)
             app.state.services = _services(resources, embedder)

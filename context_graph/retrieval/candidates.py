@@ -103,43 +103,52 @@ class Candidates:
         """Causes, effects and session neighbours of the seeds, with scores that fall off with each step."""
         channels: dict[DocumentKey, dict[str, float]] = {}
         for partition in sorted({seed.partition for seed in seeds}):
-            strengths = {
-                s.document.id: s.score for s in seeds if s.partition == partition and s.document.kind == "event"
-            }
-            causal, neighbours = await self._around(partition, strengths, depth, max_nodes)
+            mine = [seed for seed in seeds if seed.partition == partition and seed.document.kind == "event"]
+            strengths = {seed.document.id: seed.score for seed in mine}
+            causal, neighbours = await asyncio.gather(
+                self._causal(partition, strengths, depth, max_nodes), self._neighbours(partition, mine)
+            )
             for name, scores in (("causal", causal), ("neighbour", neighbours)):
                 for event_id, score in scores.items():
                     channels.setdefault((partition, event_id), {})[name] = score
         best = max((seed.score for seed in seeds), default=1.0) or 1.0
         return await self.read({key: _relative(scores, best) for key, scores in channels.items()}, ask)
 
-    async def _around(
+    async def _causal(
         self, partition: Partition, strengths: Mapping[str, float], depth: int, max_nodes: int
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    ) -> dict[str, float]:
+        """Causes and effects of the seeds: each step one round of reads, its scores a fixed part of the last step's."""
         causal: dict[str, float] = {}
         frontier = dict(strengths)
-        nodes = await self._graph.events(partition, list(frontier))
-        seeds = list(nodes.values())
         for _ in range(depth):
-            effects = await self._graph.effects(partition, list(frontier), _FAN_OUT)
+            nodes, effects = await asyncio.gather(
+                self._graph.events(partition, list(frontier)),
+                self._graph.effects(partition, list(frontier), _FAN_OUT),
+            )
             reached: dict[str, float] = {}
             for event_id, score in frontier.items():
                 node = nodes.get(event_id)
                 linked = [*(node.causes if node else ()), *(entry.event_id for entry in effects.get(event_id, []))]
                 for other in linked:
                     reached[other] = max(reached.get(other, 0.0), score * _FALL_OFF)
-            frontier = {i: s for i, s in reached.items() if i not in causal and i not in strengths}
-            frontier = dict(list(frontier.items())[: max(0, max_nodes - len(causal))])
+            new = {i: s for i, s in reached.items() if i not in causal and i not in strengths}
+            frontier = dict(list(new.items())[: max(0, max_nodes - len(causal))])
             causal |= frontier
-            nodes = await self._graph.events(partition, list(frontier))
-        around = await self._graph.around(partition, seeds, reach=1)
+            if not frontier:
+                break
+        return causal
+
+    async def _neighbours(self, partition: Partition, seeds: Sequence[Candidate]) -> dict[str, float]:
+        """What stands beside the seeds in their sessions."""
+        members = [(c.document.session_id, c.document.position, c.document.id) for c in seeds]
+        around = await self._graph.around(partition, members, reach=1)
+        strengths = {seed.document.id: seed.score for seed in seeds}
         neighbours: dict[str, float] = {}
         for event_id, entries in around.items():
             for entry in entries:
                 if entry.event_id not in strengths:
-                    score = strengths[event_id]
-                    neighbours[entry.event_id] = max(neighbours.get(entry.event_id, 0.0), score)
-        return causal, neighbours
+                    neighbours[entry.event_id] = max(neighbours.get(entry.event_id, 0.0), strengths[event_id])
+        return neighbours
 
     async def read(self, channels: Mapping[DocumentKey, Mapping[str, float]], ask: Ask) -> list[Candidate]:
         """The documents behind channel scores, those that pass the filters and the as-of; best first."""

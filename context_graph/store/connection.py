@@ -7,12 +7,13 @@ times. RESP2 is asked for so that raw FT.* answers have one shape on every serve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
+import hiredis
 from redis import exceptions
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
@@ -27,6 +28,30 @@ _AWAY = (
     exceptions.ReadOnlyError,
 )
 _AWAY_CODES = ("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+
+
+class PackedConnection(Connection):
+    """A connection that packs commands by hiredis, as redis-py's blocking one does.
+
+    redis-py's asyncio connection packs in Python, which was nearly half of what Stage 1 spent.
+    """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        return [_packed(args)]
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        return [b"".join(_packed(tuple(command)) for command in commands)]
+
+
+def _packed(args: tuple[Any, ...]) -> bytes:
+    name = args[0]
+    if isinstance(name, str) and " " in name:  # "CONFIG SET" is two words on the wire
+        args = (*name.split(), *args[1:])
+    try:
+        packed: bytes = hiredis.pack_command(args)
+    except TypeError as error:
+        raise exceptions.DataError(f"a command's arguments are bytes, strings and numbers: {error}") from error
+    return packed
 
 
 @contextmanager
@@ -46,8 +71,10 @@ def store_errors(doing: str) -> Iterator[None]:
 async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisClient]:
     """A client for `url`, closed at the end. `waiting=True` for blocking reads and subscriptions."""
     try:
+        plain: dict[str, Any] = {"connection_class": PackedConnection} if url.startswith("redis://") else {}
         client = Redis.from_url(
             url,
+            **plain,
             protocol=2,
             decode_responses=False,
             socket_timeout=None if waiting else 30,

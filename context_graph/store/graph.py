@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from context_graph.domain.graph import EventNode, GraphDelta, SummaryNode, TimelineKind, split_member
+from context_graph.domain.graph import EventNode, GraphDelta, SummaryNode, TimelineKind, split_member, timeline_member
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
@@ -112,21 +112,26 @@ class Graph:
         return _entries(partition, found)
 
     async def around(
-        self, partition: Partition, nodes: Sequence[EventNode], reach: int
+        self, partition: Partition, events: Sequence[tuple[str, Position, str]], reach: int
     ) -> dict[str, list[TimelineEntry]]:
-        """Each event's session neighbours, up to `reach` on both sides, itself included; two round trips."""
+        """Session neighbours of events (session, position, id): up to `reach` on both sides, itself included.
+
+        Two round trips. Events that Stage 1 has not seen yet have none.
+        """
         keys = self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
-        for node in nodes:
-            pipe.zrank(keys.timeline("session", node.session_id), node.position.sort_key + node.id)
+        for session_id, position, event_id in events:
+            pipe.zrank(keys.timeline("session", session_id), timeline_member(position, event_id))
         with store_errors("reading neighbours"):
-            ranks = await pipe.execute() if nodes else []
-            ranked = [(node, rank) for node, rank in zip(nodes, ranks, strict=True) if rank is not None]
-            for node, rank in ranked:
-                key = keys.timeline("session", node.session_id)
+            ranks = await pipe.execute() if events else []
+            ranked = [(event, rank) for event, rank in zip(events, ranks, strict=True) if rank is not None]
+            for (session_id, _, _), rank in ranked:
+                key = keys.timeline("session", session_id)
                 pipe.zrange(key, max(0, rank - reach), rank + reach, withscores=True)
             stretches = await pipe.execute() if ranked else []
-        return {node.id: _entries(partition, found) for (node, _), found in zip(ranked, stretches, strict=True)}
+        return {
+            event_id: _entries(partition, found) for ((_, _, event_id), _), found in zip(ranked, stretches, strict=True)
+        }
 
     async def registry(
         self, partition: Partition, kind: TimelineKind, *, start: int = 0, limit: int = 100
