@@ -7,7 +7,7 @@ LOCK := deploy/locks/dev.txt
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: up setup test lint bench lock chaos clean
+.PHONY: up setup test lint bench lock clean
 .DEFAULT_GOAL := up
 
 up: setup ## start everything, ingest the sample, show working memory, stay up until Ctrl-C

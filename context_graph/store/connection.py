@@ -27,7 +27,7 @@ _AWAY = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
-_AWAY_CODES = ("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+_AWAY_CODES = ("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "NOREPLICAS")
 
 
 class PackedConnection(Connection):
