@@ -139,6 +139,14 @@ class Settings(BaseSettings):
             raise ValueError("a tenant's name is lower-case letters, digits, - and _, up to 63")
         return value
 
+    @field_validator("redis_url", "derived_redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
+        address = value.get_secret_value() if value is not None else ""
+        if address and not address.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("a Redis address begins with redis://, rediss:// or unix://")
+        return value if address else None
+
     @property
     def origins(self) -> tuple[str, ...]:
         """`allowed_origins` as a tuple."""

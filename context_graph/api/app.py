@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from context_graph import __version__
 from context_graph.api import events, health, memory, problems
@@ -52,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
             log.info("api_started", version=__version__)
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(  # as FastAPI, with the assets of /docs from the package
         title="Context Graph",
         version=__version__,
         description=_DESCRIPTION,

@@ -17,6 +17,9 @@ from context_graph.api.services import services_of
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.ingest.validation import problems_of
 
+# A body that is too large is read on and thrown away up to so many limits: a client that still sends would otherwise
+# see a broken connection instead of the answer.
+_DRAINED = 8
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -34,12 +37,14 @@ async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     too_large = declared.isdecimal() and int(declared) > limit
     body = bytearray()
-    if not too_large:
-        async for chunk in request.stream():
+    read = 0
+    async for chunk in request.stream():
+        read += len(chunk)
+        too_large = too_large or read > limit
+        if not too_large:
             body += chunk
-            if len(body) > limit:
-                too_large = True
-                break
+        elif read > limit * _DRAINED:
+            break
     if too_large:
         raise ProblemError(TOO_LARGE, f"the body is over {limit:,} bytes: send less, or raise CG_API__MAX_BODY_BYTES")
     return bytes(body)

@@ -17,7 +17,7 @@ from context_graph.api.services import services_of
 from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import redis_problems
-from context_graph.domain.stages import STAGES, Stage
+from context_graph.domain.stages import STAGES, Stage, StageProgress
 from context_graph.errors import StoreUnavailable
 from context_graph.observability.metrics import CONTENT_TYPE, StageReading
 from context_graph.store.groups import GroupState
@@ -47,9 +47,12 @@ async def ready(request: Request) -> Response:
         for tenant in await resources.tenants.all():
             for partition in tenant.partitions:
                 dead[str(partition)] = await resources.dead_letters.count(partition)
-                found = [await _reading(resources, partition, stage) for stage in STAGES]
-                problems += await _partition_problems(resources, partition, found, dead[str(partition)])
-                readings += found
+                problems += await _partition_problems(resources, partition, dead[str(partition)])
+                for stage in STAGES:
+                    reading, progress = await _progress(resources, partition, stage)
+                    readings.append(reading)
+                    stalled = progress.problem(resources.settings.delivery.stall_seconds)
+                    problems += [f"{partition}: {stalled}"] if stalled is not None else []
     except StoreUnavailable as error:
         problems.append(str(error))
     body = {
@@ -69,7 +72,8 @@ async def metrics(request: Request) -> Response:
     for tenant in await resources.tenants.all():
         for partition in tenant.partitions:
             for stage in STAGES:
-                services.metrics.set_stage(await _reading(resources, partition, stage))
+                reading, _ = await _progress(resources, partition, stage)
+                services.metrics.set_stage(reading)
             index = await resources.index.statistics(partition)
             dead = await resources.dead_letters.count(partition)
             services.metrics.set_partition(
@@ -78,9 +82,7 @@ async def metrics(request: Request) -> Response:
     return Response(services.metrics.exposition(), media_type=CONTENT_TYPE)
 
 
-async def _partition_problems(
-    resources: Resources, partition: Partition, readings: list[StageReading], dead: int
-) -> list[str]:
+async def _partition_problems(resources: Resources, partition: Partition, dead: int) -> list[str]:
     problems: list[str] = []
     limit = resources.settings.ledger.dead_letter_limit
     if dead > limit:
@@ -89,15 +91,18 @@ async def _partition_problems(
     expected = resources.settings.embedding.dimensions
     if dimensions is not None and dimensions != expected:
         problems.append(f"{partition}: the index has {dimensions} dimensions, the model {expected}")
-    patience = resources.settings.delivery.stall_seconds
-    problems += [_stalled(reading) for reading in readings if reading.waiting_seconds > patience]
     return problems
 
 
-async def _reading(resources: Resources, partition: Partition, stage: Stage) -> StageReading:
+async def _progress(resources: Resources, partition: Partition, stage: Stage) -> tuple[StageReading, StageProgress]:
     state = await resources.groups.state(partition, stage.group)
-    waiting_ms = await _waiting_ms(resources, partition, state)
-    return StageReading(str(partition), stage.group, state.lag, state.pending, waiting_ms / 1000, state.consumers)
+    members = await resources.groups.members(partition, stage.group)
+    held = None if state.oldest_pending_ms is None else state.oldest_pending_ms / 1000
+    waiting = await _waiting_ms(resources, partition, state) / 1000
+    return (
+        StageReading(str(partition), stage.group, state.lag, state.pending, waiting, members.living),
+        StageProgress(stage, state.lag + state.pending, waiting, members.living, members.idle_seconds, held),
+    )
 
 
 async def _waiting_ms(resources: Resources, partition: Partition, state: GroupState) -> int:
@@ -112,10 +117,3 @@ async def _waiting_ms(resources: Resources, partition: Partition, state: GroupSt
             return 0
         first_ms = behind.ms
     return max(0, int(time.time() * 1000) - first_ms)
-
-
-def _stalled(reading: StageReading) -> str:
-    worker = next(stage.worker for stage in STAGES if stage.group == reading.stage)
-    who = f"no `worker {worker}` is running" if reading.consumers == 0 else "its workers are stuck or too slow"
-    seconds = int(reading.waiting_seconds)
-    return f"{reading.partition}: {reading.stage} is {seconds} s behind ({reading.lag} events wait); {who}"

@@ -46,6 +46,7 @@ TOO_LARGE = Kind("too-large", 413, "The input is too large", "Send less at once,
 MALFORMED = Kind("malformed-json", 400, "The body is not JSON", "Send a JSON document in UTF-8.")
 CONFLICT = Kind("event-conflict", 409, "The event id is taken", "Use a new event_id, or send exactly the same content.")
 UNKNOWN = Kind("not-found", 404, "There is no such thing", "Check the id; it may belong to another tenant.")
+NO_ROUTE = Kind("no-route", 404, "There is no such path", "See /docs or /openapi.json for the paths there are.")
 NO_KEY = Kind("missing-key", 401, "No service key was sent", "Send the key in the header that `detail` names.")
 BAD_KEY = Kind("invalid-key", 401, "The service key is not valid", "Check the key; it may have been revoked.")
 NO_SCOPE = Kind("missing-scope", 403, "The key lacks a scope", "Use a key with the scope that `detail` names.")
@@ -56,7 +57,7 @@ TIMEOUT = Kind("wait-timeout", 504, "The stages did not get there in time", "Wai
 INTERNAL = Kind("internal", 500, "A defect of the service", "Report it with the request id; the log has the details.")
 
 KINDS: tuple[Kind, ...] = (
-    INVALID, TOO_LARGE, MALFORMED, CONFLICT, UNKNOWN, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
+    INVALID, TOO_LARGE, MALFORMED, CONFLICT, UNKNOWN, NO_ROUTE, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
     STORE, MODEL, TIMEOUT, INTERNAL,
 )  # fmt: skip
 _BY_HTTP_STATUS = {404: UNKNOWN, 405: METHOD, 413: TOO_LARGE, 422: INVALID, 400: MALFORMED}
@@ -142,6 +143,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         kind = _BY_HTTP_STATUS.get(error.status_code, INTERNAL)
         detail = f"{request.method} {request.url.path}: {error.detail}"
+        if kind is UNKNOWN:
+            kind, detail = NO_ROUTE, f"nothing answers {request.method} {request.url.path}"
         return _response(document(kind, detail), error.headers)
 
     async def defect(request: Request, error: Exception) -> Response:

@@ -66,6 +66,7 @@ def served_json(served: Served) -> dict[str, Any]:
         "used": packed.used,
         "tokenizer": query.tokenizer,
         "by_section": packed.by_section,
+        "overhead": packed.used - sum(packed.by_section.values()),
         "dropped": [{"id": d.id, "reason": d.reason, "tokens": d.tokens} for d in packed.dropped[:_MOST_DROPPED]],
         "dropped_total": len(packed.dropped),
     }

@@ -129,10 +129,15 @@ class ServiceClient:
         depth = "" if max_depth is None else f"&max_depth={max_depth}"
         return await self._json("GET", f"/v1/events/{quote(event_id, safe='')}/lineage?direction={direction}{depth}")
 
-    async def wait_for(self, position: str, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - the server waits
+    async def wait_for(
+        self,
+        position: str,
+        timeout: float = 30.0,  # noqa: ASYNC109 - the server waits
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """Return when every stage has passed `position`, so that what was ingested is found by meaning too.
 
-        Raises ServiceAway when that takes longer than `timeout` seconds.
+        `tell` is called every few seconds with what is still to do. Raises ServiceAway after `timeout` seconds.
         """
         deadline = self._clock() + timeout
         while True:
@@ -147,8 +152,20 @@ class ServiceClient:
             meta = (await self.search(body)).get("meta")
             if isinstance(meta, dict) and meta.get("complete") is True:
                 return
+            if tell is not None:
+                tell(await self._to_go())
             if self._clock() >= deadline:
                 raise ServiceAway(f"the stages had not passed {position} after {timeout:g} s: look at /health/ready")
+
+    async def _to_go(self) -> str:
+        """How many events each stage has still to handle, in words."""
+        response = await self._http.get("/health/ready")
+        stages = orjson.loads(response.content).get("stages", [])
+        waiting: dict[str, int] = {}
+        for stage in stages:
+            waiting[stage["stage"]] = waiting.get(stage["stage"], 0) + stage["lag"] + stage["pending"]
+        words = [f"{name} has {count:,} events to go" for name, count in waiting.items() if count]
+        return ", ".join(words) or "nearly done"
 
     async def _send_all(self, events: AsyncIterable[LocatedEvent], tally: Tally, progress: Progress | None) -> None:
         batch: list[_Prepared] = []

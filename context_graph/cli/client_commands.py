@@ -37,6 +37,7 @@ Data = Annotated[
 ]
 Raw = Annotated[bool, typer.Option("--json", help="Print the raw answer.")]
 Answer = TypeVar("Answer")
+_LONGEST_WAIT = 6 * 3600.0  # seconds; what is still to do is told all the time, and Ctrl-C loses nothing
 _THIS_MACHINE = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
@@ -132,9 +133,14 @@ async def _ingest_all(
             reports.append((path, await client.ingest_file(path, options, advance)))
             progress.advance(task)
         if wait:
-            progress.update(task, description="waiting for the stages")
+
+            def tell(words: str) -> None:
+                progress.update(task, description=words)
+                if not console.is_terminal:
+                    typer.echo(f"waiting: {words}", err=True)
+
             for position in dict.fromkeys(p for _, report in reports for p in report.last_positions):
-                await client.wait_for(position, timeout=600)
+                await client.wait_for(position, timeout=_LONGEST_WAIT, tell=tell)
     return reports
 
 

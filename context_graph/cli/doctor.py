@@ -21,7 +21,7 @@ from context_graph.local.checks import Facts, Finding, IndexFacts, Level, ModelF
 from context_graph.models.embedder import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.settings import Settings
-from context_graph.store.readiness import living_consumers, read_redis_facts
+from context_graph.store.readiness import read_redis_facts
 
 _MOST_DEAD_LETTERS = 1_000  # read to tell the stages apart; more than that is said as this many
 _STYLES: dict[Level, str] = {"ok": "green", "warn": "yellow", "wrong": "bold red"}
@@ -92,15 +92,15 @@ async def _stage(
     resources: Resources, partitions: Sequence[Partition], stage: Stage, dead: Sequence[str]
 ) -> StageFacts:
     states = [await resources.groups.state(partition, stage.group) for partition in partitions]
-    members = [await living_consumers(resources.ledger_redis, partition, stage.group) for partition in partitions]
-    ages = [state.oldest_pending_ms for state in states if state.oldest_pending_ms is not None]
+    members = [await resources.groups.members(partition, stage.group) for partition in partitions]
+    idle = [found.idle_seconds for found in members if found.idle_seconds is not None]
     return StageFacts(
         group=stage.group,
         worker=stage.worker,
         lag=sum(state.lag for state in states),
         pending=sum(state.pending for state in states),
-        oldest_pending_ms=max(ages, default=None),
-        living=len({name for names in members for name in names}),
+        idle_seconds=max(idle, default=None),
+        living=max((found.living for found in members), default=0),
         dead_letters=sum(group == stage.group for group in dead),
     )
 

@@ -82,7 +82,8 @@ def worker(
     """Run one worker until it is stopped, or one pass of it."""
     found = load_worker(name)
     settings = find_redis(read_settings(data))
-    configure_logging(settings)
+    # A single pass is watched by a person: what it did is printed, only warnings are logged.
+    configure_logging(settings.model_copy(update={"log_level": "warning"}) if once else settings)
     if once:
         typer.echo(asyncio.run(_once(settings, found)))
     else:

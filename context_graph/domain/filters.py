@@ -111,7 +111,7 @@ def _value_remedy(field: str, operator: Operator) -> str:
 def _tag_condition(field: str, operator: Operator, value: object) -> TagCondition:
     values = value if operator in {"any", "all"} else [value]
     if not isinstance(values, list) or not 1 <= len(values) <= _MOST_VALUES:
-        raise ValueError(f"{operator} takes an array")
+        raise ValueError(f"{operator} takes an array of 1 to {_MOST_VALUES}")
     texts = tuple(item for item in values if isinstance(item, str))
     if len(texts) != len(values):
         raise ValueError(f"{field} is compared with strings")
@@ -122,7 +122,10 @@ def _number_condition(field: str, operator: Operator, value: object) -> NumberCo
     if operator == "between":
         if not isinstance(value, list) or len(value) != 2:
             raise ValueError("between takes an array of two")
-        return NumberCondition(field, _number(field, value[0]), _number(field, value[1]))
+        low, high = _number(field, value[0]), _number(field, value[1])
+        if low > high:
+            raise ValueError("the first of the two is greater than the second, so nothing lies between")
+        return NumberCondition(field, low, high)
     bound = _number(field, value)
     infinity = float("inf")
     match operator:

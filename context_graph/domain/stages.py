@@ -18,6 +18,38 @@ class Stage:
     gives: str
 
 
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """How far a stage is: events waiting, age of the oldest (s), living workers, and what these have been doing.
+
+    `idle_seconds`: since any living worker last took events; None when none has, or none lives. `held_seconds`: how
+    long a worker has been holding the oldest event that it took and has not finished; None when none is held.
+    """
+
+    stage: Stage
+    waiting: int
+    waiting_seconds: float
+    living: int
+    idle_seconds: float | None
+    held_seconds: float | None = None
+
+    def problem(self, patience: float) -> str | None:
+        """Why the stage is stalled, or None. One that is behind but goes on is not: a backlog is no failure."""
+        if self.waiting == 0 or self.waiting_seconds <= patience:
+            return None
+        behind = f"{self.waiting:,} events wait, the oldest for {int(self.waiting_seconds)} s"
+        if self.living == 0:
+            return (
+                f"{self.stage.group}: {behind}, and no worker lives: start `context-graph worker {self.stage.worker}`"
+            )
+        stuck = ""
+        if self.held_seconds is not None and self.held_seconds > patience:
+            stuck = f"a worker has been holding one for {int(self.held_seconds)} s"
+        elif self.idle_seconds is not None and self.idle_seconds > patience:
+            stuck = f"its {self.living} workers have taken none for {int(self.idle_seconds)} s"
+        return f"{self.stage.group}: {behind}, and {stuck}: look at the log of its worker" if stuck else None
+
+
 PROJECTION = Stage("projection", "projection", "nodes, timelines and causes")
 INDEXING = Stage("indexing", "enrichment", "the searchable text with its filters")
 ENRICHMENT = Stage("enrichment", "enrichment", "the vector, entities and keywords")

@@ -32,11 +32,13 @@ from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.settings import LedgerSettings
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-SessionIdentifier = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+# No control characters: an id goes into paths, logs and citations.
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_PRINTABLE)]
+SessionIdentifier = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_PRINTABLE)]
 EventType = Annotated[str, StringConstraints(max_length=128, pattern=r"^[a-z][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$")]
 Timestamp = Annotated[
-    str, StringConstraints(min_length=20, max_length=40), Field(json_schema_extra={"format": "date-time"})
+    str, StringConstraints(min_length=1, max_length=40), Field(json_schema_extra={"format": "date-time"})
 ]
 
 _RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE)
@@ -205,7 +207,7 @@ def _time_problem(field: str, detail: str, code: str = "time") -> FieldProblem:
 
 _REMEDIES = {
     "missing": "add it",
-    "extra_forbidden": "remove it, or put it inside payload",
+    "extra_forbidden": "remove it; in an event, what is your own goes inside payload",
     "string_type": "send a string",
     "string_too_short": "send a longer string",
     "string_too_long": "send a shorter string",
@@ -221,17 +223,19 @@ def _field_problem(details: ErrorDetails) -> FieldProblem:
     location = [str(part).replace("~", "~0").replace("/", "~1") for part in details["loc"]]
     code = details["type"]
     field = location[0] if location else ""
-    detail = "this field is not part of an event" if code == "extra_forbidden" else details["msg"]
+    detail = "there is no such field here" if code == "extra_forbidden" else details["msg"]
     if field == "event_type" and code == "string_pattern_mismatch":
         detail = "an event type is dot-namespaced and lower case"
         return FieldProblem("/event_type", detail, "send something like user.message or tool.result", code)
+    if code == "string_pattern_mismatch":
+        return FieldProblem("/" + "/".join(location), "it has control characters", "send printable characters", code)
     if field in {"occurred_at", "ended_at"} and code != "missing":
         return _time_problem(field, f"{details['msg']}", code)
     return FieldProblem("/" + "/".join(location) if location else "", detail, _remedy(code, details["msg"]), code)
 
 
 def _remedy(code: str, message: str) -> str:
-    return _REMEDIES.get(code, f"change it so that: {message[0].lower()}{message[1:]}")
+    return _REMEDIES.get(code, message.replace("Input should be", "send what is"))
 
 
 def problems_of(error: ValidationError | list[Any], prefix: str = "") -> list[FieldProblem]:

@@ -15,6 +15,9 @@ from context_graph.domain.redis_safety import NEARLY_FULL, RedisFacts, redis_fin
 Level = Literal["ok", "warn", "wrong"]
 
 
+_MANY_BEHIND = 1_000  # events that an operator should know to be waiting
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """A model after a trial: its name, what it is for, what went wrong, and the numbers of a vector it made."""
@@ -35,13 +38,13 @@ class IndexFacts:
 
 @dataclass(frozen=True, slots=True)
 class StageFacts:
-    """How far a stage is over all partitions: events undelivered, unfinished, age of the oldest, its living workers."""
+    """How far a stage is over all partitions: events undelivered and unfinished, living workers, their idle time."""
 
     group: str
     worker: str
     lag: int
     pending: int
-    oldest_pending_ms: int | None
+    idle_seconds: float | None
     living: int
     dead_letters: int
 
@@ -176,9 +179,11 @@ def _stage(stage: StageFacts, stall_seconds: float) -> Finding:
     words = f"{stage.group}: {behind:,} events to go, workers: {stage.living}"
     if stage.living == 0:
         return Finding("wrong", "stages", words, f"start `context-graph worker {stage.worker}`")
-    if stage.oldest_pending_ms is not None and stage.oldest_pending_ms / 1000 > stall_seconds:
-        age = f"the oldest unfinished is {stage.oldest_pending_ms / 1000:.0f} s old"
+    if behind and stage.idle_seconds is not None and stage.idle_seconds > stall_seconds:
+        age = f"none was taken for {stage.idle_seconds:.0f} s"
         return Finding("wrong", "stages", f"{words}, {age}", f"look at the log of worker {stage.worker}")
+    if behind > _MANY_BEHIND:
+        return Finding("warn", "stages", words, f"it goes on by itself; sooner with more `worker {stage.worker}`")
     return Finding("ok", "stages", words)
 
 

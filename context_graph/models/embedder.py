@@ -137,6 +137,7 @@ class FastembedEmbedder:
                 cache_dir=str(self._cache_dir),
                 threads=self._settings.threads,
                 specific_model_path=None if folder is None else str(folder),
+                enable_cpu_mem_arena=False,  # the arena keeps the peak of every shape of batch: gigabytes over time
             )
         except Exception as error:  # a hub that is away, a folder with other files: fastembed raises what it meets
             if folder is None:

@@ -95,8 +95,15 @@ def _as_json(build: Callable[[Sequence[Item]], list[JsonValue]]) -> Callable[[Se
     return lambda items: orjson.dumps(build(items)).decode() if items else ""
 
 
-def _json_alone(build: Callable[[Sequence[Item]], list[JsonValue]]) -> Callable[[Item], str]:
-    return lambda item: orjson.dumps(build([item])).decode()
+def _message_alone(item: Item) -> str:
+    """A recent turn is a message of its own; what is remembered is a line within one message."""
+    if item.section != "recent":
+        return orjson.dumps(_line_alone(item)).decode()[1:-1]
+    return orjson.dumps(messages([item])).decode()[1:-1] + ","
+
+
+def _block_alone(item: Item) -> str:
+    return orjson.dumps(anthropic([item])).decode()[1:-1] + ","
 
 
 FORMATS: Mapping[str, Format] = {
@@ -105,7 +112,7 @@ FORMATS: Mapping[str, Format] = {
         # For json the agent renders the items itself; the budget covers them as markdown would show them.
         Format("json", _line_alone, lambda items: None, markdown),
         Format("markdown", _line_alone, markdown, markdown),
-        Format("messages", _json_alone(messages), messages, _as_json(messages)),
-        Format("anthropic", _json_alone(anthropic), anthropic, _as_json(anthropic)),
+        Format("messages", _message_alone, messages, _as_json(messages)),
+        Format("anthropic", _block_alone, anthropic, _as_json(anthropic)),
     )
 }

@@ -58,6 +58,14 @@ class GroupState:
         return self.first_pending is None or self.first_pending > position
 
 
+@dataclass(frozen=True, slots=True)
+class Members:
+    """A group's living members, and the seconds since any of them last took events (None: never)."""
+
+    living: int
+    idle_seconds: float | None
+
+
 class Groups:
     """Consumer groups of any partition."""
 
@@ -201,6 +209,22 @@ class Groups:
             last_delivered=Position.of_stream_id(partition.bucket, info["last-delivered-id"].decode()),
             consumers=int(info["consumers"]),
         )
+
+    async def members(self, partition: Partition, group: str) -> Members:
+        """The group's living members (those with a heartbeat), and how long ago one of them last took events."""
+        key = PartitionKeys(partition).ledger
+        with store_errors("reading a group's members"):
+            try:
+                found: Any = await self._redis.xinfo_consumers(key, group)
+            except ResponseError as error:
+                if _is_absence(error):
+                    return Members(0, None)
+                raise
+            alive = await self._alive([member["name"] for member in found])
+        # `inactive` (Redis 7.2) is the time since events were last taken, -1 for never; `idle` counts empty reads too.
+        idle = [member.get("inactive", member["idle"]) for member in found if member["name"] in alive]
+        taken = [milliseconds for milliseconds in idle if milliseconds >= 0]
+        return Members(len(alive), min(taken) / 1000 if taken else None)
 
     @asynccontextmanager
     async def wakes(self) -> AsyncIterator[Wakes]:

@@ -15,11 +15,9 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import RedisFacts
 from context_graph.errors import StoreUnavailable
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.keys import PartitionKeys, worker_heartbeat
 
 _PAUSE = 0.05  # seconds between two knocks at a server that is starting
 
@@ -88,23 +86,6 @@ def _search_version(info: dict[str, Any]) -> str | None:
             number = int(module.get("ver", 0))
             return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
     return None
-
-
-async def living_consumers(client: RedisClient, partition: Partition, group: str) -> tuple[str, ...]:
-    """Members of a stage's group in a partition whose heartbeat has not expired, by name."""
-    with store_errors("looking for living workers"):
-        try:
-            members: Any = await client.xinfo_consumers(PartitionKeys(partition).ledger, group)
-        except exceptions.ResponseError as error:
-            if "no such key" in str(error) or "NOGROUP" in str(error):
-                return ()
-            raise
-        names = sorted(_text(member["name"]) for member in members)
-        pipe = client.pipeline(transaction=False)
-        for name in names:
-            pipe.exists(worker_heartbeat(name))
-        alive = await pipe.execute() if names else []
-    return tuple(name for name, exists in zip(names, alive, strict=True) if exists)
 
 
 def _text(value: Any) -> str:

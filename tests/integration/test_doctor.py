@@ -31,7 +31,7 @@ WELL = RedisFacts(
     last_rewrite_ok=True,
     replicas=0,
 )
-STAGE = StageFacts("projection", "projection", lag=0, pending=0, oldest_pending_ms=None, living=1, dead_letters=0)
+STAGE = StageFacts("projection", "projection", lag=0, pending=0, idle_seconds=None, living=1, dead_letters=0)
 HEALTHY = Facts(
     data_dir=".context-graph",
     durability="fast",
@@ -82,11 +82,12 @@ def test_nothing_is_said_against_a_healthy_service() -> None:
         (replace(HEALTHY, indexes=(IndexFacts("t.0", None),)), "warn", "no index yet", "worker enrichment"),
         (replace(HEALTHY, stages=(replace(STAGE, living=0, lag=3),)), "wrong", "3 events to go", "worker projection"),
         (
-            replace(HEALTHY, stages=(replace(STAGE, pending=1, oldest_pending_ms=61_000),)),
+            replace(HEALTHY, stages=(replace(STAGE, pending=1, idle_seconds=61.0),)),
             "wrong",
-            "61 s old",
+            "none was taken for 61 s",
             "log of worker projection",
         ),
+        (replace(HEALTHY, stages=(replace(STAGE, lag=5000, idle_seconds=0.5),)), "warn", "5,000 events", "by itself"),
         (replace(HEALTHY, stages=(replace(STAGE, dead_letters=2),)), "warn", "2 events could not", "log"),
         (replace(HEALTHY, stages=(replace(STAGE, dead_letters=101),)), "wrong", "101 events could not", "log"),
         (replace(HEALTHY, tenants=0, indexes=(), stages=()), "warn", "no tenant", "up"),

@@ -43,13 +43,16 @@ async def test_an_old_event_that_a_worker_holds_makes_the_service_not_ready(
         await resources.ledger_redis.xadd(PartitionKeys(partition).ledger, {"e": body}, id=day_old.stream_id)
         await resources.groups.ensure(partition, "projection")
         assert await resources.groups.read([partition], "projection", "stuck", 1)
+        ten_minutes = {"min_idle_time": 0, "message_ids": [day_old.stream_id], "idle": 600_000}
+        await resources.ledger_redis.xclaim(PartitionKeys(partition).ledger, "projection", "stuck", **ten_minutes)
         await resources.groups.beat("stuck", 60_000)
         await resources.tenants.ensure(name, 1)
         answer = await http.get("/health/ready")
         await resources.groups.acknowledge(partition, "projection", [day_old])
     assert answer.status_code == 503
     [problem] = [problem for problem in answer.json()["problems"] if "projection" in problem]
-    assert f"{name}.0: projection is" in problem
+    assert f"{name}.0: projection: 1 events wait" in problem
+    assert "holding one" in problem
     await until(lambda: _is_ready(http))
 
 
