@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2
 
 from context_graph.bootstrap import open_resources
@@ -43,7 +45,7 @@ async def test_an_old_event_that_a_worker_holds_makes_the_service_not_ready(
         await resources.ledger_redis.xadd(PartitionKeys(partition).ledger, {"e": body}, id=day_old.stream_id)
         await resources.groups.ensure(partition, "projection")
         assert await resources.groups.read([partition], "projection", "stuck", 1)
-        ten_minutes = {"min_idle_time": 0, "message_ids": [day_old.stream_id], "idle": 600_000}
+        ten_minutes: dict[str, Any] = {"min_idle_time": 0, "message_ids": [day_old.stream_id], "idle": 600_000}
         await resources.ledger_redis.xclaim(PartitionKeys(partition).ledger, "projection", "stuck", **ten_minutes)
         await resources.groups.beat("stuck", 60_000)
         await resources.tenants.ensure(name, 1)
