@@ -54,9 +54,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         ledger_redis = await stack.enter_async_context(open_redis(url))
         waiting_redis = await stack.enter_async_context(open_redis(url, waiting=True))
-        derived_redis = (
-            ledger_redis if derived_url == url else await stack.enter_async_context(open_redis(derived_url))
-        )
+        derived_redis = ledger_redis if derived_url == url else await stack.enter_async_context(open_redis(derived_url))
         yield Resources(
             settings=settings,
             ledger_redis=ledger_redis,

@@ -19,6 +19,7 @@ from tests.events import event
 
 _NOW = 1_800_000_000_000  # January 2027: after every event of the tests
 
+
 def envelope(number: int = 0, **fields: Any) -> Envelope:
     """A valid envelope, made of `tests.events.event` as the API would make it."""
     return parsed([event(number, **fields)])[0]

@@ -13,6 +13,7 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.domain.stages import Stage
 from context_graph.store.groups import Groups
+from tests.waiting import until
 
 STAGE = Stage("recording", "none", "what a test looks at")
 
@@ -82,3 +83,29 @@ async def caught_up(groups: Groups, partition: Partition, group: str = STAGE.gro
     """Whether the group has delivered everything and nothing waits for an acknowledgement."""
     state = await groups.state(partition, group)
     return state.last_delivered is not None and state.lag == state.pending == 0
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"e{number}" for number in numbers]
+
+
+def fails_on(event_id: str, error: Exception, times: int = 1_000_000) -> Reaction:
+    """Raises `error` the first `times` times that the event is in a batch alone, and whenever it has company."""
+    alone = 0
+
+    async def react(events: Sequence[LedgerEvent]) -> None:
+        nonlocal alone
+        names = [event.envelope.event_id for event in events]
+        if event_id in names and alone < times:
+            alone += len(names) == 1
+            raise error
+
+    return react
+
+
+async def settled(source: Source, partition: Partition) -> None:
+    await until(lambda: caught_up(source.groups, partition))
+
+
+async def exists(groups: Groups, partition: Partition) -> bool:
+    return (await groups.state(partition, STAGE.group)).last_delivered is not None

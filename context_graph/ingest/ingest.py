@@ -13,6 +13,7 @@ from context_graph.domain.event import Envelope, EventId
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.errors import ContextGraphError, EventConflict, FieldProblem, InvalidInput, StoreUnavailable
+from context_graph.ingest.gathering import GatheredAppends
 from context_graph.ingest.validation import Validator
 from context_graph.store import codec
 from context_graph.store.ledger import Appendable, Ledger
@@ -36,6 +37,7 @@ class Ingest:
 
     def __init__(self, ledger: Ledger, validator: Validator) -> None:
         self._ledger = ledger
+        self._singles = GatheredAppends(ledger)
         self._validator = validator
         self._max_events = validator.settings.max_batch_events
 
@@ -43,7 +45,7 @@ class Ingest:
         """Append one event. Raises InvalidInput, EventConflict or StoreUnavailable: then nothing was written."""
         envelope = self._validator.envelope(raw)
         partition = tenant.partition_of(envelope.session_id)
-        [appended] = await self._ledger.append(partition, [_appendable(envelope)])
+        appended = await self._singles.append(partition, _appendable(envelope))
         if appended.status == "conflict":
             raise EventConflict(envelope.event_id, str(appended.position))
         return Outcome(0, appended.status, envelope.event_id, appended.position)

@@ -111,7 +111,7 @@ class Groups:
         """
         key = PartitionKeys(partition).ledger
         mine = {position.stream_id.encode() for position in held}
-        orphans: list[bytes] = []
+        orphans: list[Any] = []
         start = "-"
         with store_errors("looking for orphaned events"):
             while len(orphans) < count:

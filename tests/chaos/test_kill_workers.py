@@ -6,8 +6,9 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -64,8 +65,11 @@ class Workers:
         self._children.append((name, child))
         return child
 
-    async def kill_in_turn(self, name: str, enough: asyncio.Event) -> None:
-        """Start, let live for a while, kill, until `enough`; then a last one that stays."""
+    async def kill_in_turn(self, name: str, busy: Callable[[], Awaitable[bool]], enough: asyncio.Event) -> None:
+        """Start, let live for a while, kill, until `enough`; then a last one that stays.
+
+        Every other kill waits a little for a moment at which the stage holds unacknowledged events.
+        """
         while not enough.is_set():
             child = self.start(name)
             try:
@@ -73,6 +77,8 @@ class Workers:
                     await enough.wait()
             except TimeoutError:
                 assert child.exit_code is None, last_lines(child.program.log)
+                if self._chance.random() < 0.5:
+                    await self._busy_moment(busy)
                 child.kill()
                 self.kills += 1
                 if self.kills >= _KILLS:
@@ -80,6 +86,16 @@ class Workers:
             else:
                 return  # it lives on
         self.start(name)
+
+    async def _busy_moment(self, busy: Callable[[], Awaitable[bool]]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.5):
+                while not await busy():
+                    continue
+
+    def took_over(self) -> int:
+        """How often a worker has taken over what a killed one held."""
+        return sum(log.read_text().count('"took_over"') for log in self._folder.glob("*.log"))
 
     async def stop(self) -> None:
         """Stop those that live, gracefully."""
@@ -139,7 +155,8 @@ async def test_after_many_kills_everything_is_there_once(resources: Resources, t
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(append_slowly(resources, partition, events, random.Random(seed + 1), enough))
             for name in _WORKERS:
-                tasks.create_task(killed.kill_in_turn(name, enough))
+                busy = partial(holds_events, resources, partition, name)
+                tasks.create_task(killed.kill_in_turn(name, busy, enough))
         assert killed.kills >= 10
 
         async def all_caught_up() -> bool:
@@ -148,6 +165,8 @@ async def test_after_many_kills_everything_is_there_once(resources: Resources, t
         await until(all_caught_up, seconds=90)
         await killed.stop()
 
+        assert killed.took_over() > 0, "no kill hit a worker at work: this run has shown nothing"
+
     assert await resources.dead_letters.list(partition) == []
     state = await graph_state(resources.derived_redis, partition)
     assert stage_one(state) == await undisturbed(resources, partition)
@@ -155,9 +174,15 @@ async def test_after_many_kills_everything_is_there_once(resources: Resources, t
     documents = [key.removeprefix("doc:") for key in state if key.startswith("doc:")]
     vectors = [key.split(":", 2)[2] for key in state if key.startswith("vec:")]
     assert sorted(documents) == sorted(vectors) == sorted(expected)
-    assert all({"meta", "at", "enriched_at"} <= set(state[f"doc:{name}"]) for name in documents)
+    assert all({"meta", "text", "at"} <= set(state[f"doc:{name}"]) for name in documents)
+    assert all({"vec", "model", "at"} <= set(state[f"vec:0:{name}"]) for name in vectors)
     found = await resources.index.statistics(partition)
     assert (found.documents, found.vectors, found.failed) == (len(expected), len(expected), 0)
+
+
+async def holds_events(resources: Resources, partition: Partition, group: str) -> bool:
+    """Whether some worker of the group has events that it has not acknowledged."""
+    return (await resources.groups.state(partition, group)).pending > 0
 
 
 async def undisturbed(resources: Resources, partition: Partition) -> dict[str, dict[str, str]]:
@@ -174,5 +199,3 @@ def test_the_settings_of_the_killed_are_the_settings_of_the_service() -> None:
     """A wrong name in the environment would be ignored: these are the names."""
     names = {"poll_seconds", "heartbeat_seconds", "reclaim_idle_seconds", "backoff_seconds", "batch_events"}
     assert names <= set(type(Settings(redis_url=SecretStr("redis://x")).delivery).model_fields)
-
-

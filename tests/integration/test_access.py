@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from context_graph.store.access import SCOPES, Credential
 async def test_a_key_is_nowhere_in_redis_in_clear(resources: Resources) -> None:
     key = await resources.api_keys.create(TenantId("acme"), name="bff")
     secret = key.removeprefix("cg_").encode()
-    stored: list[bytes] = []
+    stored: list[Any] = []
     async for name in resources.ledger_redis.scan_iter():
         content = await resources.ledger_redis.dump(name)
         stored += [name, content or b""]
@@ -40,6 +41,7 @@ async def test_a_key_stands_for_its_tenant_name_and_scopes(resources: Resources)
 
 async def test_any_other_text_is_no_key(resources: Resources) -> None:
     key = await resources.api_keys.create(TenantId("acme"), name="bff")
+    digest: Any
     [digest] = await resources.ledger_redis.hkeys("cg:api-keys")
     for text in ("", "cg_", key[:-1], key + "x", key.upper(), f" {key}", digest.decode(), "\x00", "ü"):
         assert await resources.api_keys.verify(text) is None, text

@@ -175,7 +175,12 @@ async def test_a_session_is_paged_from_any_position_its_own_or_not(ledger: Ledge
     positions = await append(ledger, partition, mixed)
     mine = [place for place, known in zip(positions, mixed, strict=True) if known.session_id == "mine"]
     first, last = positions[0], positions[-1]
-    between = [Position(0, first.ms - 1, 0), *positions, Position(0, last.ms, last.seq + 1), Position(0, last.ms + 9, 0)]
+    between = [
+        Position(0, first.ms - 1, 0),
+        *positions,
+        Position(0, last.ms, last.seq + 1),
+        Position(0, last.ms + 9, 0),
+    ]
     for after in between:
         page = await ledger.of_session(partition, "mine", after, 5)
         assert [found.position for found in page] == [place for place in mine if place > after][:5], after

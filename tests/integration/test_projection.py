@@ -39,7 +39,9 @@ def story(seed: int, count: int = 60) -> list[Envelope]:
             "user_id": chance.choice([None, "nadia", "omar"]),
             "tool_name": chance.choice([None, "refund"]),
             "status": chance.choice([None, "completed", "failed"]),
-            "caused_by": sorted({f"e{chance.randrange(count + 5)}" for _ in range(chance.randrange(3))} - {f"e{number}"}),
+            "caused_by": sorted(
+                {f"e{chance.randrange(count + 5)}" for _ in range(chance.randrange(3))} - {f"e{number}"}
+            ),
             "occurred_at": f"2026-09-01T09:00:{chance.randrange(20):02d}Z",
         }
         raws.append(event(number, **{name: value for name, value in fields.items() if value is not None}))
