@@ -6,17 +6,27 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from context_graph.delivery.erasing import Eraser
 from context_graph.delivery.runtime import Source
 from context_graph.errors import ConfigurationError
 from context_graph.settings import Settings
-from context_graph.store.access import ApiKeys, Tenants
+from context_graph.store.access import ApiKeys
+from context_graph.store.archive import Archive
+from context_graph.store.archive_files import open_files
 from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.dead_letters import DeadLetters
+from context_graph.store.erasures import Erasures
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
 from context_graph.store.index import Index
 from context_graph.store.leases import Leases
 from context_graph.store.ledger import Ledger
+from context_graph.store.quotas import QuotaStore
+from context_graph.store.replication import replication_of
+from context_graph.store.schemas import SchemaStore
+from context_graph.store.sweeping import Sweeper
+from context_graph.store.tenants import Tenants
+from context_graph.store.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +38,12 @@ class Resources:
     derived_redis: RedisClient
     waiting_redis: RedisClient
     ledger: Ledger
+    vault: Vault
+    archive: Archive | None
     tenants: Tenants
     api_keys: ApiKeys
+    quotas: QuotaStore
+    schemas: SchemaStore
     groups: Groups
     dead_letters: DeadLetters
     leases: Leases
@@ -37,9 +51,23 @@ class Resources:
     index: Index
 
     @property
+    def erasures(self) -> Erasures:
+        """The records of erasures."""
+        return Erasures(self.ledger_redis, self.vault, self.ledger)
+
+    @property
+    def eraser(self) -> Eraser:
+        """What finishes erasures."""
+        servers = [("ledger", self.ledger_redis)]
+        if self.derived_redis is not self.ledger_redis:
+            servers.append(("derived", self.derived_redis))
+        sweeper = Sweeper(self.ledger_redis, self.derived_redis, self.graph)
+        return Eraser(self.erasures, sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers))
+
+    @property
     def source(self) -> Source:
         """What the delivery runtime reads from."""
-        return Source(self.groups, self.tenants, self.dead_letters, self.settings.delivery)
+        return Source(self.groups, self.tenants, self.dead_letters, self.settings.delivery, vault=self.vault)
 
 
 @asynccontextmanager
@@ -51,21 +79,33 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         )
     url = settings.redis_url.get_secret_value()
     derived_url = settings.derived_redis_url.get_secret_value() if settings.derived_redis_url is not None else url
+    archive = _archive(settings)
     async with AsyncExitStack() as stack:
         ledger_redis = await stack.enter_async_context(open_redis(url))
         waiting_redis = await stack.enter_async_context(open_redis(url, waiting=True))
         derived_redis = ledger_redis if derived_url == url else await stack.enter_async_context(open_redis(derived_url))
+        vault = Vault(ledger_redis, settings.vault)
         yield Resources(
             settings=settings,
             ledger_redis=ledger_redis,
             derived_redis=derived_redis,
             waiting_redis=waiting_redis,
-            ledger=Ledger(ledger_redis),
+            ledger=Ledger(ledger_redis, replication_of(settings.ledger), archive=archive, vault=vault),
+            vault=vault,
+            archive=archive,
             tenants=Tenants(ledger_redis),
             api_keys=ApiKeys(ledger_redis),
+            quotas=QuotaStore(ledger_redis),
+            schemas=SchemaStore(ledger_redis),
             groups=Groups(ledger_redis, waiting_redis),
             dead_letters=DeadLetters(ledger_redis),
             leases=Leases(ledger_redis),
             graph=Graph(derived_redis),
             index=Index(derived_redis, settings.embedding.dimensions),
         )
+
+
+def _archive(settings: Settings) -> Archive | None:
+    """The archive that the settings name, if any. Nothing is read before it is asked for something."""
+    url = settings.archive.url
+    return None if url is None else Archive(open_files(url), settings.archive.cache_bytes)

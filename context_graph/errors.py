@@ -15,7 +15,9 @@ class ContextGraphError(Exception):
 
 
 class TemporaryError(ContextGraphError):
-    """Trying the same again later can succeed: a server is away, a model is loading."""
+    """Trying the same again later can succeed: a server is away, a model is loading. `retry_after`: seconds."""
+
+    retry_after: int = 2
 
 
 class PermanentError(ContextGraphError):
@@ -26,12 +28,62 @@ class StoreUnavailable(TemporaryError):
     """Redis did not answer, is loading its data, or refused for want of memory."""
 
 
+class NotReplicated(StoreUnavailable):
+    """An append was not confirmed by enough replicas in time. The events may be in the ledger: repeating is safe."""
+
+
+class Overloaded(TemporaryError):
+    """Nothing was written, so that what is written stays safe: memory is nearly full, or the stages are far behind."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(TemporaryError):
+    """Nothing was written: the tenant's quota does not cover it now. `quota` names which."""
+
+    def __init__(self, quota: str, reason: str, retry_after: int) -> None:
+        super().__init__(reason)
+        self.quota = quota
+        self.retry_after = retry_after
+
+
+class ArchiveUnavailable(StoreUnavailable):
+    """The archive's folder or object store did not answer."""
+
+
 class ModelUnavailable(TemporaryError):
     """A model (embedder, recogniser, language model) did not answer."""
 
 
+class ArchiveDamaged(PermanentError):
+    """A file of the archive is missing, cut off or changed; the message names it. Nothing is trimmed meanwhile."""
+
+
 class ConfigurationError(PermanentError):
     """A setting, a file or a program is missing or wrong; the message says what to change."""
+
+
+class VaultLocked(ConfigurationError):
+    """What is sealed cannot be opened or sealed with the master keys that this process has."""
+
+
+class ErasureUnavailable(PermanentError):
+    """Nothing can be erased as this service is configured; the message says what to set."""
+
+
+class Erased(PermanentError):
+    """The person or session was erased: nothing more is kept about it. `kind`: user or session."""
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        super().__init__(f"the {kind} {identifier!r} was erased: nothing more is kept about it")
+        self.kind = kind
+        self.identifier = identifier
+
+
+class AlreadyExists(PermanentError):
+    """Something by that name is there already; nothing was changed."""
 
 
 class UnknownThing(PermanentError):
@@ -60,6 +112,15 @@ class InvalidInput(PermanentError):
         super().__init__("; ".join(f"{p.pointer or '/'}: {p.detail}" for p in problems))
         self.problems = problems
         self.too_large = too_large
+
+
+class SchemaConflict(PermanentError):
+    """That version of an event type's schema is stored with other content; nothing was written."""
+
+    def __init__(self, event_type: str, version: int) -> None:
+        super().__init__(f"version {version} of the schema of {event_type} exists with other content")
+        self.event_type = event_type
+        self.version = version
 
 
 class EventConflict(PermanentError):

@@ -23,6 +23,10 @@ class LedgerSettings(BaseModel):
         description="fast: fsync every second. durable: fsync before the answer. replicated: durable and on a replica. "
         "Sets the embedded Redis' appendfsync; any other Redis is checked against it.",
     )
+    replicas: int = Field(default=1, ge=1, le=16, description="replicated: replicas that must hold an event")
+    replication_timeout_ms: int = Field(
+        default=2000, ge=10, le=10_000, description="replicated: ms to wait for their memory, and again for their disks"
+    )
     max_payload_bytes: int = Field(default=256 * 1024, ge=1024, description="bytes of one event's payload as JSON")
     max_batch_events: int = Field(default=1000, ge=1, le=10_000, description="events in one batch")
     max_future_seconds: int = Field(default=300, ge=0, description="seconds an event may lie in the future")
@@ -37,6 +41,86 @@ class ApiSettings(BaseModel):
     key_header: str = Field(default="X-Engine-API-Key", description="header that carries the service key")
     auth: bool = Field(default=True, description="off only where nobody else can reach it: all is CG_TENANT's")
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024, description="bytes of one request body")
+
+
+class OverloadSettings(BaseModel):
+    """When events are refused before anything is written; reads go on."""
+
+    memory_share: float = Field(
+        default=0.95, gt=0, le=1, description="used share of the ledger's maxmemory; workers and erasure need the rest"
+    )
+    max_stage_lag: int = Field(default=0, ge=0, description="events that a stage may be behind in a partition; 0: any")
+    retry_after_seconds: int = Field(default=5, ge=1, description="Retry-After of the refusal")
+
+
+class ArchiveSettings(BaseModel):
+    """Where old events go, and when they leave Redis. Without an address nothing is archived and nothing trimmed."""
+
+    url: str | None = Field(default=None, description="file:///var/lib/cg, s3://bucket/prefix or another of fsspec's")
+    every_seconds: float = Field(default=300.0, gt=0, description="seconds between passes of the worker `archive`")
+    segment_events: int = Field(default=50_000, ge=1, description="events of a segment, at most")
+    segment_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=1024, le=2**30, description="bytes of a segment before compression, about"
+    )
+    segment_seconds: float = Field(default=3600.0, ge=0, description="age at which events no longer wait for more")
+    settle_seconds: float = Field(
+        default=10.0, ge=0, description="age before which an event is not archived: Redis has it on disk by then"
+    )
+    keep_hours: float = Field(default=72.0, ge=0, description="hours an event stays in Redis at least")
+    keep_events: int = Field(default=100_000, ge=1, description="newest events of a partition that stay in Redis")
+    cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0, description="bytes of archived events held for readers")
+
+    @field_validator("url")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+
+class ImportSettings(BaseModel):
+    """Imports of NDJSON."""
+
+    batch_events: int = Field(default=500, ge=1, le=1000, description="events appended at once")
+    batch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, description="bytes of lines appended at once")
+    max_line_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, description="bytes of one line, decompressed")
+    max_decompressed_bytes: int = Field(
+        default=16 * 1024**3, ge=1024, description="bytes of one compressed body, unpacked; plain ones have no limit"
+    )
+    max_ratio: int = Field(default=200, ge=2, description="times that a body may grow when decompressed, after 16 MiB")
+    patience_seconds: float = Field(
+        default=30.0, ge=0, description="longest wait for a store that is away or a quota that is used up, in one go"
+    )
+    errors_shown: int = Field(default=20, ge=0, le=1000, description="wrong lines listed in a summary; all are counted")
+
+
+class ReadSettings(BaseModel):
+    """Pages of events and the live tail."""
+
+    max_scanned_events: int = Field(default=10_000, ge=100, description="entries one request reads for its filters")
+    tail_poll_seconds: float = Field(default=5.0, gt=0, description="longest wait of a tail when no notification comes")
+    tail_recheck_seconds: float = Field(default=10.0, gt=0, description="seconds between checks of a tail's key")
+    idempotency_seconds: int = Field(default=24 * 3600, ge=60, description="seconds an answer is kept for its key")
+
+
+class VaultSettings(BaseModel):
+    """Sealing: what makes events forgettable (`DELETE /v1/users/{id}`). Off without a master key."""
+
+    master_key: SecretStr | None = Field(
+        default=None, description="32 random bytes in base64 (`openssl rand -base64 32`); wraps every data key"
+    )
+    previous_keys: SecretStr | None = Field(
+        default=None, description="comma-separated earlier master keys, until the projection worker has rewrapped all"
+    )
+    sessions: bool = Field(
+        default=True,
+        description="seal every event with its session's key too, so that a session can be erased; off: only events "
+        "with a user_id are sealed, and sessions cannot be erased",
+    )
+    cache_seconds: float = Field(default=1.0, ge=0, le=60, description="seconds a process remembers a data key")
+
+    @field_validator("master_key", "previous_keys", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 class DeliverySettings(BaseModel):
@@ -124,7 +208,12 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
     ledger: LedgerSettings = LedgerSettings()
+    overload: OverloadSettings = OverloadSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     api: ApiSettings = ApiSettings()
+    imports: ImportSettings = ImportSettings()
+    reads: ReadSettings = ReadSettings()
+    vault: VaultSettings = VaultSettings()
     delivery: DeliverySettings = DeliverySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     entities: EntitySettings = EntitySettings()

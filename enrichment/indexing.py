@@ -16,8 +16,12 @@ from enrichment.importance import importance_of
 
 
 def documents_of(events: Sequence[LedgerEvent]) -> list[Document]:
-    """The documents of the events that are searched, in order."""
-    return [document_of(event, importance_of(event.envelope)) for event in events if indexed(event.envelope)]
+    """The documents of the events that are searched, in order; of an erased one nothing is."""
+    return [
+        document_of(event, importance_of(event.envelope))
+        for event in events
+        if indexed(event.envelope) and not event.erased
+    ]
 
 
 class IndexingHandler:

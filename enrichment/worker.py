@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 async def run(resources: Resources, stop: asyncio.Event) -> None:
     """Run both stages until `stop` is set. Raises ConfigurationError when a model can never work as configured."""
-    source = Source(resources.groups, resources.tenants, resources.dead_letters, resources.settings.delivery)
+    source = resources.source
     try:
         async with asyncio.TaskGroup() as tasks:
             indexing = run_stage(source, INDEXING, IndexingHandler(resources.index), stop)

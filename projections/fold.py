@@ -43,7 +43,7 @@ def _fold_event(delta: GraphDelta, event: LedgerEvent) -> None:
 def _fold_derived(delta: GraphDelta, event: LedgerEvent) -> None:
     """Derived events are no part of what happened: a summary becomes a summary node, the rest only event nodes."""
     delta.events[event.envelope.event_id] = _node(event)
-    if event.envelope.event_type == SUMMARY_TYPE:
+    if event.envelope.event_type == SUMMARY_TYPE and not event.erased:
         delta.put_summary(_summary(event))
 
 

@@ -13,8 +13,8 @@ from context_graph.domain.position import Position
 from context_graph.ingest.validation import Validator
 from context_graph.settings import LedgerSettings
 from context_graph.store import codec
-from context_graph.store.access import Tenants
 from context_graph.store.ledger import Appendable, Ledger
+from context_graph.store.tenants import Tenants
 from tests.events import event
 
 _NOW = 1_800_000_000_000  # January 2027: after every event of the tests

@@ -17,6 +17,7 @@ import httpx2
 import uvicorn
 
 from context_graph.api.app import create_app
+from context_graph.api.server import ApiServer
 from context_graph.bootstrap import open_resources
 from context_graph.settings import Settings
 from context_graph.workers import load_worker
@@ -85,8 +86,9 @@ class ServiceThread:
 
     @asynccontextmanager
     async def _api(self) -> AsyncIterator[uvicorn.Server]:
-        config = uvicorn.Config(create_app(self.settings), port=self._port, log_level="warning", lifespan="on")
-        server = uvicorn.Server(config)
+        app = create_app(self.settings)
+        config = uvicorn.Config(app, port=self._port, log_level="warning", lifespan="on")
+        server = ApiServer(app, config)
         serving = asyncio.create_task(server.serve(), name="api")
         while not server.started and not serving.done():
             await asyncio.sleep(0.02)

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 # Variables of the compose file that are not the service's own.
 OF_COMPOSE = {"REDIS_PASSWORD", "REDIS_MAXMEMORY", "REDIS_APPENDFSYNC", "API_PUBLISH", "CONTEXT_GRAPH_TAG"}
-PROCESSES = {"api": ["api"], **{name: ["worker", name] for name in ("projection", "enrichment", "consolidation")}}
+_WORKERS = ("projection", "enrichment", "consolidation", "archive")
+PROCESSES = {"api": ["api"], **{name: ["worker", name] for name in _WORKERS}}
 
 
 def names_of(model: type[BaseModel], prefix: str = "CG_") -> Iterator[str]:

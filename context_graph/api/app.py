@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from fastapi import FastAPI, Response
@@ -14,25 +15,51 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from context_graph import __version__
-from context_graph.api import events, health, memory, problems
+from context_graph.api import (
+    access,
+    erasure,
+    event_import,
+    event_pages,
+    events,
+    health,
+    idempotency,
+    memory,
+    openapi,
+    problems,
+    request_ids,
+    schemas,
+    tail,
+)
+from context_graph.api import answer_shapes as shapes
 from context_graph.api.auth import Authenticator
 from context_graph.api.problems import KINDS
 from context_graph.api.rendering import json_response
 from context_graph.api.services import Services
 from context_graph.bootstrap import Resources, open_resources
+from context_graph.delivery.notices import Notices
+from context_graph.delivery.tail import Tail
 from context_graph.domain.event import TenantId
 from context_graph.errors import UnknownThing
+from context_graph.ingest.admission import Admission
+from context_graph.ingest.erasure import Forgetting
+from context_graph.ingest.importing import Importer
 from context_graph.ingest.ingest import Ingest
+from context_graph.ingest.pressure import Pressure
+from context_graph.ingest.schemas import Schemas
 from context_graph.ingest.validation import Validator
 from context_graph.models.embedder import Embedder, open_embedder
 from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.service import Retrieval, RetrievalParts
 from context_graph.settings import Settings
+from context_graph.store.idempotency import IdempotencyKeys
+from context_graph.store.notifications import Notifications
 from context_graph.store.queries import Searcher
 
 log = structlog.get_logger(__name__)
 
+_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+"""What a browser may send beside the key's own header."""
 _DESCRIPTION = """Post what your agents do; get back the few hundred tokens they need now, every line traceable to its
 events. Errors are RFC 9457 problem documents that name the field and the remedy."""
 
@@ -49,7 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
             embedder = await stack.enter_async_context(open_embedder(embedding, settings.data_dir / "models"))
             await embedder.embed(["warm up"])  # the first query must not wait for the model to load
             await _first_start(resources)
-            app.state.services = _services(resources, embedder)
+            services = app.state.services = _services(resources, embedder)
+            listening = asyncio.create_task(services.notices.run(), name="ledger notices")
+            stack.push_async_callback(_ended, listening)
             log.info("api_started", version=__version__)
             yield
 
@@ -60,22 +89,33 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    app.router.redirect_slashes = False  # a path is what it is: a redirect would lose the body of a POST
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=[settings.api.key_header, "Authorization", "Content-Type", "Last-Event-ID"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=[settings.api.key_header, *_HEADERS],
+            expose_headers=["Retry-After", idempotency.REPLAYED, request_ids.HEADER],
             max_age=600,
         )
     app.include_router(memory.router)  # before events: /v1/events/{id}/lineage is the longer path
+    app.include_router(tail.router)  # before events: /v1/events/tail is not an event's id
+    app.include_router(event_import.router)
+    app.include_router(event_pages.router)
     app.include_router(events.router)
+    app.include_router(schemas.router)
+    app.include_router(access.router)
+    app.include_router(erasure.router)
     app.include_router(health.router)
     app.include_router(health.metrics_router)
     app.add_api_route(
-        "/problems/{code}", _explain_problem, methods=["GET"], tags=["health"], summary="Explain an error"
-    )
-    _describe_security(app, settings.api.key_header)
+        "/problems/{code}", _explain_problem, methods=["GET"], tags=["health"], summary="Explain an error",
+        responses={200: shapes.PROBLEM_KIND, **problems.documented(problems.UNKNOWN)}, openapi_extra={"security": []},
+    )  # fmt: skip
+    # Added last: it stands outermost.
+    app.add_middleware(request_ids.RequestIds, make_id=request_ids.numbered_ids(secrets.token_hex(8)))
+    openapi.complete(app, settings.api.key_header)
     return app
 
 
@@ -113,25 +153,30 @@ def _services(resources: Resources, embedder: Embedder) -> Services:
         settings=settings.retrieval,
         now_ms=now_ms,
     )
+    pressure = Pressure(resources.ledger_redis, resources.groups, settings.overload)
+    admission = Admission(resources.quotas, pressure)
+    registry = Schemas(resources.schemas, time.monotonic)
+    ingest = Ingest(resources.ledger, Validator(settings.ledger, now_ms), admission, registry)
+    notices = Notices(Notifications(resources.waiting_redis))
     return Services(
         resources=resources,
         authenticator=Authenticator(resources.api_keys, resources.tenants, settings.api, TenantId(settings.tenant)),
-        ingest=Ingest(resources.ledger, Validator(settings.ledger, now_ms)),
+        ingest=ingest,
+        forgetting=Forgetting(resources.erasures, resources.vault, now_ms),
+        schemas=registry,
         retrieval=Retrieval(parts),
         metrics=Metrics(),
+        importer=Importer(ingest, settings.imports),
+        idempotency=IdempotencyKeys(
+            resources.ledger_redis, settings.reads.idempotency_seconds, lambda: secrets.token_hex(8)
+        ),
+        notices=notices,
+        tail=Tail(resources.ledger, notices, settings.reads.tail_poll_seconds),
     )
 
 
-def _describe_security(app: FastAPI, header: str) -> None:
-    """Name the two ways to send a key in the OpenAPI document."""
-    build = app.openapi
-
-    def described() -> dict[str, Any]:
-        document = build()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["serviceKey"] = {"type": "apiKey", "in": "header", "name": header}
-        schemes["bearer"] = {"type": "http", "scheme": "bearer"}
-        document["security"] = [{"serviceKey": []}, {"bearer": []}]
-        return document
-
-    app.openapi = described  # type: ignore[method-assign]
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task that has no end of its own and wait for it; raises what made it fail before."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

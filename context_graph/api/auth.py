@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -16,10 +17,24 @@ from context_graph.api.problems import BAD_KEY, NO_KEY, NO_SCOPE, ProblemError
 from context_graph.domain.event import TenantId
 from context_graph.domain.partition import Tenant
 from context_graph.settings import ApiSettings
-from context_graph.store.access import SCOPES, ApiKeys, Credential, Scope, Tenants
+from context_graph.store.access import OPERATOR, SCOPES, ApiKeys, Credential, Scope
+from context_graph.store.tenants import Tenants
 
 _REMEMBER_SECONDS = 1.0
 _REMEMBER_AT_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the key's tenant and what the key may do."""
+
+    tenant: Tenant
+    credential: Credential
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the caller may act for every tenant."""
+        return OPERATOR in self.credential.scopes
 
 
 class Authenticator:
@@ -34,14 +49,20 @@ class Authenticator:
 
     async def tenant(self, request: Request, scope: Scope) -> Tenant:
         """The tenant of the request's key. Raises ProblemError: no key, a wrong key, or one without the scope."""
-        if not self._settings.auth:
-            return await self._existing(Credential(self._open_tenant, "open", frozenset(SCOPES)))
-        key = self._key_of(request)
-        credential, tenant = await self._verified(key)
-        if scope not in credential.scopes:
+        return (await self.caller(request, scope)).tenant
+
+    async def caller(self, request: Request, *scopes: Scope) -> Caller:
+        """Whose key the request has. Raises ProblemError: no key, a wrong key, or one with none of the scopes."""
+        if self._settings.auth:
+            credential, tenant = await self._verified(self._key_of(request))
+        else:
+            credential = Credential(self._open_tenant, "open", frozenset(SCOPES))
+            tenant = await self._existing(credential)
+        if credential.scopes.isdisjoint(scopes):
             held = ", ".join(sorted(credential.scopes)) or "none"
-            raise ProblemError(NO_SCOPE, f"this needs the scope {scope!r}; the key {credential.name!r} has: {held}")
-        return tenant
+            needed = " or ".join(repr(scope) for scope in scopes)
+            raise ProblemError(NO_SCOPE, f"this needs the scope {needed}; the key {credential.name!r} has: {held}")
+        return Caller(tenant, credential)
 
     def _key_of(self, request: Request) -> str:
         key = request.headers.get(self._settings.key_header)
@@ -66,7 +87,10 @@ class Authenticator:
         tenant = await self._existing(credential)
         if len(self._known) >= _REMEMBER_AT_MOST:
             self._known.clear()
-        self._known[key] = (now + _REMEMBER_SECONDS, credential, tenant)
+        remembered = _REMEMBER_SECONDS
+        if credential.expires_at is not None:
+            remembered = min(remembered, credential.expires_at / 1000 - time.time())
+        self._known[key] = (now + remembered, credential, tenant)
         return credential, tenant
 
     async def _existing(self, credential: Credential) -> Tenant:
@@ -87,6 +111,19 @@ def requires(scope: Scope) -> Callable[[Request], Awaitable[Tenant]]:
     return tenant_of
 
 
+def calls_with(*scopes: Scope) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: the caller, whose key has one of these scopes."""
+
+    async def caller_of(request: Request) -> Caller:
+        authenticator = request.app.state.services.authenticator
+        assert isinstance(authenticator, Authenticator)
+        return await authenticator.caller(request, *scopes)
+
+    return caller_of
+
+
 IngestTenant = Annotated[Tenant, Depends(requires("ingest"))]
 ReadTenant = Annotated[Tenant, Depends(requires("read"))]
 AdminTenant = Annotated[Tenant, Depends(requires("admin"))]
+Operator = Annotated[Caller, Depends(calls_with("operator"))]
+AdminCaller = Annotated[Caller, Depends(calls_with("admin", "operator"))]

@@ -25,7 +25,16 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def read_json(request: Request) -> object:
     """The request's body as JSON. Raises ProblemError: `too-large`, or `malformed-json` saying where it breaks."""
-    body = await _read(request, services_of(request).resources.settings.api.max_body_bytes)
+    return parse_json(await read_body(request))
+
+
+async def read_body(request: Request) -> bytes:
+    """The request's body. Raises ProblemError `too-large`."""
+    return await _read(request, services_of(request).resources.settings.api.max_body_bytes)
+
+
+def parse_json(body: bytes) -> object:
+    """A body as JSON. Raises ProblemError `malformed-json` saying where it breaks."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -63,7 +72,21 @@ async def read_model(request: Request, model: type[Model]) -> Model:
 
 def described(schema: dict[str, Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
     """OpenAPI's `requestBody` for a JSON schema, to be given as `openapi_extra`."""
-    content: dict[str, Any] = {"schema": schema}
+    definitions = schema.get("$defs", {})
+    body = {name: _written_out(value, definitions) for name, value in schema.items() if name != "$defs"}
+    content: dict[str, Any] = {"schema": body}
     if example is not None:
         content["example"] = example
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _written_out(value: Any, definitions: dict[str, Any]) -> Any:
+    """The value with each `#/$defs/…` in its place: inside an OpenAPI document such a reference leads nowhere."""
+    if isinstance(value, list):
+        return [_written_out(item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    name = str(value.get("$ref", "")).removeprefix("#/$defs/")
+    if name in definitions:
+        value = definitions[name] | {word: inner for word, inner in value.items() if word != "$ref"}
+    return {word: _written_out(inner, definitions) for word, inner in value.items()}

@@ -9,41 +9,56 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
+from context_graph.api import answer_shapes as shapes
+from context_graph.api.problems import STORE, documented
 from context_graph.api.rendering import json_response
 from context_graph.api.services import services_of
 from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Partition
-from context_graph.domain.redis_safety import redis_problems
+from context_graph.domain.redis_safety import RedisFacts, redis_problems
 from context_graph.domain.stages import STAGES, Stage, StageProgress
 from context_graph.errors import StoreUnavailable
 from context_graph.observability.metrics import CONTENT_TYPE, StageReading
+from context_graph.settings import LedgerSettings
 from context_graph.store.groups import GroupState
 from context_graph.store.readiness import read_redis_facts
 
 router = APIRouter(prefix="/health", tags=["health"])
 metrics_router = APIRouter(tags=["health"])
 
+_OPEN: dict[str, Any] = {"security": []}  # no key is needed
 
-@router.get("/live", summary="Does the process live")
+
+@router.get("/live", summary="Does the process live", responses={200: shapes.LIVE}, openapi_extra=_OPEN)
 async def live() -> Response:
     """200 as long as the process answers."""
     return json_response({"status": "alive"})
 
 
-@router.get("/ready", summary="Can the service keep its promises", responses={503: {"description": "Not now"}})
+@router.get(
+    "/ready",
+    summary="Can the service keep its promises",
+    responses={200: shapes.READY, 503: shapes.NOT_READY},
+    openapi_extra=_OPEN,
+)
 async def ready(request: Request) -> Response:
     """200 when everything is well, 503 with the reasons when it is not; the state of every stage in both cases."""
     services = services_of(request)
     problems: list[str] = []
     readings: list[StageReading] = []
+    durability: dict[str, object] = {}
     dead: dict[str, int] = {}
     try:
         resources = services.resources
         facts = await read_redis_facts(resources.ledger_redis)
-        problems += redis_problems(facts, resources.settings.ledger.durability)
+        ledger = resources.settings.ledger
+        problems += redis_problems(facts, ledger.durability, ledger.replicas)
+        durability = _durability(ledger, facts)
         for tenant in await resources.tenants.all():
             for partition in tenant.partitions:
                 dead[str(partition)] = await resources.dead_letters.count(partition)
@@ -58,13 +73,28 @@ async def ready(request: Request) -> Response:
     body = {
         "status": "ready" if not problems else "not ready",
         "problems": problems,
+        "durability": durability,
         "stages": [asdict(reading) for reading in readings],
         "dead_letters": dead,
     }
     return json_response(body, 200 if not problems else 503)
 
 
-@metrics_router.get("/metrics", summary="Metrics for Prometheus")
+def _durability(settings: LedgerSettings, facts: RedisFacts) -> dict[str, object]:
+    """The profile that is asked for, and what the server says it does; `fsync` null where it will not say."""
+    shown: dict[str, object] = {"profile": settings.durability, "fsync": facts.fsync, "append_only": facts.append_only}
+    if settings.durability == "replicated":
+        shown |= {"replicas_connected": facts.replicas, "replicas_needed": settings.replicas}
+    return shown
+
+
+@metrics_router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses={200: {"description": "Prometheus' text format"}, **documented(STORE)},
+    openapi_extra=_OPEN,
+)
 async def metrics(request: Request) -> Response:
     """Counters and latencies of this process, and what Redis knows of every stage, in the text format."""
     services = services_of(request)

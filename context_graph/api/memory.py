@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from context_graph.api import answer_shapes as shapes
 from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
 from context_graph.api.bodies import described, read_model
 from context_graph.api.events import parse_position
+from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
 from context_graph.api.rendering import event_json, json_response, lineage_json, search_json, served_json
 from context_graph.api.services import services_of
@@ -70,6 +72,7 @@ class SearchIn(BaseModel):
     cursor: str | None = Field(default=None, max_length=64)
 
 
+_ASKED = (problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.MODEL)
 _CONTEXT_EXAMPLE = {"query": "why was nadia refunded twice?", "token_budget": 600, "format": "markdown"}
 _SEARCH_EXAMPLE = {"query": "payment timeout", "mode": "hybrid", "limit": 5}
 
@@ -78,7 +81,7 @@ _SEARCH_EXAMPLE = {"query": "payment timeout", "mode": "hybrid", "limit": 5}
     "/context",
     summary="Working memory",
     openapi_extra=described(ContextIn.model_json_schema(), _CONTEXT_EXAMPLE),
-    responses=answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.MODEL),
+    responses={200: shapes.CONTEXT, **answers(*_ASKED)},
 )
 async def post_context(request: Request, tenant: ReadTenant) -> Response:
     """The context an agent needs now, within the token budget, every line citing its events."""
@@ -111,7 +114,7 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
     "/search",
     summary="Search",
     openapi_extra=described(SearchIn.model_json_schema(), _SEARCH_EXAMPLE),
-    responses=answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.MODEL),
+    responses={200: shapes.SEARCH, **answers(*_ASKED)},
 )
 async def post_search(request: Request, tenant: ReadTenant) -> Response:
     """Documents by meaning, by words, or both; best first, with the score of each channel."""
@@ -132,7 +135,11 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
     return json_response(search_json(query, found))
 
 
-@router.get("/events/{event_id:path}/lineage", summary="Lineage", responses=answers(problems.UNKNOWN, problems.INVALID))
+@router.get(
+    f"/events/{{event_id:{ANY_ID}}}/lineage",
+    summary="Lineage",
+    responses={200: shapes.LINEAGE, **answers(problems.UNKNOWN, problems.INVALID)},
+)
 async def get_lineage(
     request: Request,
     tenant: ReadTenant,
@@ -150,7 +157,11 @@ async def get_lineage(
     return json_response(lineage_json(lineage))
 
 
-@router.get("/receipts/{receipt_id}", summary="Read a receipt", responses=answers(problems.UNKNOWN))
+@router.get(
+    "/receipts/{receipt_id}",
+    summary="Read a receipt",
+    responses={200: shapes.RECEIPT, **answers(problems.UNKNOWN, problems.INVALID)},
+)
 async def get_receipt(request: Request, tenant: ReadTenant, receipt_id: str) -> Response:
     """What a served context held: request, items with ranks and scores, tokens, and the hash of its bytes."""
     return json_response(event_json(await services_of(request).retrieval.receipt(tenant, receipt_id)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from fastapi import Response
 
 from context_graph.domain.event import LedgerEvent, iso
+from context_graph.errors import FieldProblem
 from context_graph.retrieval.items import Item
 from context_graph.retrieval.lineage import Lineage, LineageNode
 from context_graph.retrieval.request import AsOf, SearchQuery
@@ -39,15 +41,22 @@ def event_json(event: LedgerEvent) -> dict[str, Any]:
         "ended_at": None if envelope.ended_at is None else iso(envelope.ended_at),
         "status": envelope.status,
         "schema_version": envelope.schema_version,
+        "stored_schema_version": event.stored_schema_version,
         "importance_hint": envelope.importance_hint,
         "origin": envelope.origin,
         "payload": envelope.payload,
         "payload_ref": envelope.payload_ref,
+        "erased": event.erased or None,
         "position": str(event.position),
         "recorded_at": iso(event.recorded_at),
         "tenant": event.tenant,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def warnings_json(warnings: Sequence[FieldProblem]) -> list[dict[str, str]]:
+    """Where an event that was kept differs from its schema."""
+    return [{"pointer": w.pointer, "detail": w.detail, "remedy": w.remedy, "code": w.code} for w in warnings]
 
 
 def served_json(served: Served) -> dict[str, Any]:

@@ -8,9 +8,15 @@ from fastapi import Request
 
 from context_graph.api.auth import Authenticator
 from context_graph.bootstrap import Resources
+from context_graph.delivery.notices import Notices
+from context_graph.delivery.tail import Tail
+from context_graph.ingest.erasure import Forgetting
+from context_graph.ingest.importing import Importer
 from context_graph.ingest.ingest import Ingest
+from context_graph.ingest.schemas import Schemas
 from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.service import Retrieval
+from context_graph.store.idempotency import IdempotencyKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +26,14 @@ class Services:
     resources: Resources
     authenticator: Authenticator
     ingest: Ingest
+    forgetting: Forgetting
+    schemas: Schemas
     retrieval: Retrieval
     metrics: Metrics
+    importer: Importer
+    idempotency: IdempotencyKeys
+    notices: Notices
+    tail: Tail
 
 
 def services_of(request: Request) -> Services:

@@ -84,6 +84,11 @@ class ServiceClient:
     ) -> None:
         await self._http.aclose()
 
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        """The connection, with address and key: for streams in either direction."""
+        return self._http
+
     async def ingest_events(
         self, envelopes: AsyncIterable[JsonObject] | Iterable[JsonObject], progress: Progress | None = None
     ) -> IngestReport:
@@ -128,6 +133,10 @@ class ServiceClient:
         """The graph of an event's causes, effects or both."""
         depth = "" if max_depth is None else f"&max_depth={max_depth}"
         return await self._json("GET", f"/v1/events/{quote(event_id, safe='')}/lineage?direction={direction}{depth}")
+
+    async def forget(self, kind: str, identifier: str, wait_ms: int) -> JsonObject:
+        """Erase a person (`users`) or a session (`sessions`): the certificate as it stands after the wait."""
+        return await self._json("DELETE", f"/v1/{kind}/{quote(identifier, safe='')}?wait_ms={wait_ms}")
 
     async def wait_for(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -17,12 +18,23 @@ from urllib.parse import urlsplit
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from context_graph.cli import printing
 from context_graph.cli.client import ServiceClient
 from context_graph.cli.configuration import read_settings
 from context_graph.cli.files import files_of
+from context_graph.cli.importing import import_file, importable
 from context_graph.cli.reports import IngestReport
 from context_graph.domain.event import JsonValue
 from context_graph.errors import ConfigurationError, PermanentError
@@ -76,6 +88,9 @@ def ingest(
     started_at: Annotated[
         str | None, typer.Option(help="RFC 3339 time of a transcript's first message, when it has no times.")
     ] = None,
+    as_stream: Annotated[
+        bool, typer.Option("--import", help="Send each file of NDJSON (also .gz, .zst) as one stream, of any length.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the events are found by every search.")] = False,
     url: Url = None,
     key: Key = None,
@@ -84,8 +99,13 @@ def ingest(
 ) -> None:
     """Append events and transcripts; what is there already is left alone, so a file may be ingested again."""
     options = TranscriptOptions(session=session, agent=agent, user=user, started_at=_moment(started_at))
-    paths = files_of(files)
-    reports = _run(open_client(url, key, data), lambda client: _ingest_all(client, paths, options, wait=wait))
+    if as_stream and options != TranscriptOptions():
+        raise ConfigurationError("--import takes events as they are: leave out the options for transcripts")
+    if as_stream:
+        reports = _run(open_client(url, key, data), lambda client: _import_all(client, files, wait=wait))
+    else:
+        paths = files_of(files)
+        reports = _run(open_client(url, key, data), lambda client: _ingest_all(client, paths, options, wait=wait))
     if raw:
         _print_json([{"file": str(path), **printing.report_json(report)} for path, report in reports])
     else:
@@ -141,6 +161,24 @@ async def _ingest_all(
 
             for position in dict.fromkeys(p for _, report in reports for p in report.last_positions):
                 await client.wait_for(position, timeout=_LONGEST_WAIT, tell=tell)
+    return reports
+
+
+async def _import_all(client: ServiceClient, paths: list[Path], *, wait: bool) -> list[tuple[Path, IngestReport]]:
+    for path in paths:
+        importable(path)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    reports: list[tuple[Path, IngestReport]] = []
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        for path in paths:
+            task = progress.add_task(path.name, total=path.stat().st_size)
+            reports.append((path, await import_file(client, path, partial(progress.advance, task))))
+        if wait:
+            for position in dict.fromkeys(p for _, report in reports for p in report.last_positions):
+                await client.wait_for(position, timeout=600)
     return reports
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import SecretStr, ValidationError
 
 from context_graph.errors import ConfigurationError
+from context_graph.local.data_folder import DataFolder, read_text
 from context_graph.local.redis_server import running_url
 from context_graph.settings import Settings
 
@@ -26,6 +27,8 @@ def read_settings(data: Path | None = None) -> Settings:
 def find_redis(settings: Settings) -> Settings:
     """The settings with an address: the one that is set, else that of the embedded Redis running on the data folder.
 
+    With the folder's Redis comes the folder's master key.
+
     Raises ConfigurationError when there is neither.
     """
     if settings.redis_url is not None:
@@ -36,4 +39,8 @@ def find_redis(settings: Settings) -> Settings:
             f"no Redis: CG_REDIS_URL is not set and no `context-graph up` runs on {settings.data_dir}; "
             "start that, or name a Redis with search"
         )
+    kept = read_text(DataFolder.at(settings.data_dir).master_key)
+    if settings.vault.master_key is None and kept is not None:
+        vault = settings.vault.model_copy(update={"master_key": SecretStr(kept)})
+        settings = settings.model_copy(update={"vault": vault})
     return settings.model_copy(update={"redis_url": SecretStr(url)})

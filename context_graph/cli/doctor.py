@@ -16,11 +16,18 @@ from context_graph.bootstrap import Resources, open_resources
 from context_graph.cli.configuration import find_redis, read_settings
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import STAGES, Stage
-from context_graph.errors import ConfigurationError, ContextGraphError, StoreUnavailable
-from context_graph.local.checks import Facts, Finding, IndexFacts, Level, ModelFacts, StageFacts, examine
+from context_graph.errors import (
+    ArchiveDamaged,
+    ArchiveUnavailable,
+    ConfigurationError,
+    ContextGraphError,
+    StoreUnavailable,
+)
+from context_graph.local.checks import ArchiveFacts, Facts, Finding, IndexFacts, Level, ModelFacts, StageFacts, examine
 from context_graph.models.embedder import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.settings import Settings
+from context_graph.store.archive_checking import ArchiveChecks
 from context_graph.store.readiness import read_redis_facts
 
 _MOST_DEAD_LETTERS = 1_000  # read to tell the stages apart; more than that is said as this many
@@ -43,6 +50,8 @@ async def gather(settings: Settings) -> Facts:
     facts = Facts(
         data_dir=str(settings.data_dir),
         durability=settings.ledger.durability,
+        replicas=settings.ledger.replicas,
+        sealed=settings.vault.master_key is not None,
         dimensions=settings.embedding.dimensions,
         stall_seconds=settings.delivery.stall_seconds,
         dead_letter_limit=settings.ledger.dead_letter_limit,
@@ -51,7 +60,9 @@ async def gather(settings: Settings) -> Facts:
         models=(await _try_embedder(settings), await _try_recogniser(settings)),
     )
     try:
-        async with open_resources(find_redis(settings)) as resources:
+        found = find_redis(settings)
+        facts = replace(facts, sealed=found.vault.master_key is not None)
+        async with open_resources(found) as resources:
             return await _with_store(facts, resources)
     except (ConfigurationError, StoreUnavailable) as error:
         return replace(facts, redis_problem=str(error))
@@ -66,6 +77,7 @@ async def _with_store(facts: Facts, resources: Resources) -> Facts:
         facts,
         tenants=len(tenants),
         events=sum([await resources.ledger.length(partition) for partition in partitions]),
+        archive=await _archive(resources, partitions),
         indexes=await _indexes(resources, partitions) if _has_search(facts) else (),
         stages=tuple([await _stage(resources, partitions, stage, dead) for stage in STAGES]) if partitions else (),
     )
@@ -73,6 +85,26 @@ async def _with_store(facts: Facts, resources: Resources) -> Facts:
 
 def _has_search(facts: Facts) -> bool:
     return facts.redis is not None and facts.redis.search_version is not None
+
+
+async def _archive(resources: Resources, partitions: Sequence[Partition]) -> ArchiveFacts | None:
+    """What the manifests say; damage and a folder that does not answer are facts too."""
+    url = resources.settings.archive.url
+    if resources.archive is None or url is None:
+        return None
+    checks = ArchiveChecks(resources.ledger_redis, resources.archive)
+    try:
+        reports = [await checks.look(partition) for partition in partitions]
+        seconds, _ = await resources.ledger_redis.time()
+    except (ArchiveDamaged, ArchiveUnavailable) as error:
+        return ArchiveFacts(url, 0, None, (str(error),))
+    newest = max((report.end.ms for report in reports if report.end is not None), default=None)
+    return ArchiveFacts(
+        url,
+        sum(report.events for report in reports),
+        None if newest is None else seconds * 1000 - newest,
+        tuple(problem for report in reports for problem in report.problems),
+    )
 
 
 async def _indexes(resources: Resources, partitions: Sequence[Partition]) -> tuple[IndexFacts, ...]:

@@ -11,9 +11,13 @@ from collections.abc import Callable
 
 import typer
 
+from context_graph.cli.archiving import archive
 from context_graph.cli.client_commands import context, ingest, lineage, search
 from context_graph.cli.doctor import doctor
+from context_graph.cli.erasure import forget
 from context_graph.cli.run import api, worker
+from context_graph.cli.tail import tail
+from context_graph.cli.tenants_and_keys import keys, tenants
 from context_graph.cli.up import up
 from context_graph.errors import ContextGraphError
 
@@ -24,13 +28,16 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("context", context),
     ("search", search),
     ("lineage", lineage),
+    ("tail", tail),
+    ("forget", forget),
     ("api", api),
     ("worker", worker),
 )
+GROUPS: tuple[typer.Typer, ...] = (tenants, keys, archive)
 
 
 def build_app() -> typer.Typer:
-    """The application with every command of the table."""
+    """The application with every command and group of the tables."""
     app = typer.Typer(
         name="context-graph",
         help="The memory that agents can be held to account for. Begin with `context-graph up`.",
@@ -41,6 +48,8 @@ def build_app() -> typer.Typer:
     )
     for name, command in COMMANDS:
         app.command(name)(command)
+    for group in GROUPS:
+        app.add_typer(group)
     return app
 
 

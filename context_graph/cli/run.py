@@ -51,17 +51,19 @@ def _serve(settings: Settings) -> None:
     import uvicorn  # noqa: PLC0415
 
     from context_graph.api.app import create_app  # noqa: PLC0415
+    from context_graph.api.server import ApiServer  # noqa: PLC0415
 
     _relax_garbage_collection()
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.api.host,
         port=settings.api.port,
         log_config=None,  # the root logger has the one format
         access_log=False,
         timeout_graceful_shutdown=int(settings.delivery.stop_seconds),
     )
-    server = uvicorn.Server(config)
+    server = ApiServer(app, config)
     # uvicorn shuts down in order on a signal and then raises it again: what was asked for is no failure.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
@@ -75,7 +77,7 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help="projection, enrichment or consolidation")],
+    name: Annotated[str, typer.Argument(help="projection, enrichment, consolidation or archive")],
     once: Annotated[bool, typer.Option("--once", help="One pass, say what was done, and end")] = False,
     data: DataOption = None,
 ) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
+from base64 import b64encode
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,7 +99,7 @@ async def _until_stopped(options: _Options, output: Output) -> None:
 async def _run(options: _Options, output: Output) -> None:
     output.line(f"Context Graph {__version__}, data in {options.folder.root}", "bold")
     with options.folder.held():
-        options = _with_free_port(options)
+        options = _with_master_key(_with_free_port(options))
         options.folder.set_aside_long_logs()
         async with AsyncExitStack() as stack:
             stack.callback(options.folder.api_url.unlink, missing_ok=True)
@@ -116,7 +118,7 @@ async def _run(options: _Options, output: Output) -> None:
             _start_service(options, supervisor)
             with output.step("API and workers") as show:
                 await _until_ready(options, supervisor)
-                show(f"{options.base_url} with workers {', '.join(worker_names())}")
+                show(f"{options.base_url} with workers {', '.join(_workers(options.settings))}")
             if options.sample:
                 header = options.settings.api.key_header
                 async with ServiceClient(options.base_url, key, key_header=header) as client:
@@ -156,6 +158,19 @@ def _with_free_port(options: _Options) -> _Options:
             "stop what does, or choose another port with --port"
         ) from error
     return options
+
+
+def _with_master_key(options: _Options) -> _Options:
+    """The options with a master key: the one that is set, else the folder's own, made at the first start."""
+    vault = options.settings.vault
+    if vault.master_key is not None:
+        return options
+    kept = read_text(options.folder.master_key)
+    if kept is None:
+        kept = b64encode(secrets.token_bytes(32)).decode()
+        write_secret(options.folder.master_key, kept + "\n")
+    changed = vault.model_copy(update={"master_key": SecretStr(kept)})
+    return replace(options, settings=options.settings.model_copy(update={"vault": changed}))
 
 
 async def _describe_redis(settings: Settings) -> str:
@@ -198,6 +213,7 @@ def _start_service(options: _Options, supervisor: Supervisor) -> None:
         "CG_REDIS_URL": settings.redis_url.get_secret_value() if settings.redis_url is not None else "",
         "CG_DATA_DIR": str(options.folder.root),
         "CG_API__PORT": str(settings.api.port),
+        "CG_VAULT__MASTER_KEY": settings.vault.master_key.get_secret_value() if settings.vault.master_key else "",
     }
 
     def program(name: str, *arguments: str) -> Program:
@@ -207,13 +223,18 @@ def _start_service(options: _Options, supervisor: Supervisor) -> None:
     stop_seconds = settings.delivery.stop_seconds + 5
     programs = [
         program(name if copies == 1 else f"{name}-{number}", "worker", name)
-        for name in worker_names()
+        for name in _workers(settings)
         for copies in [options.workers if name in _SCALED else 1]
         for number in range(1, copies + 1)
     ]
     supervisor.keep(programs, stop_seconds=stop_seconds)
     supervisor.keep([program("api", "api")], stop_seconds=stop_seconds)
     options.folder.api_url.write_text(options.base_url + "\n")
+
+
+def _workers(settings: Settings) -> list[str]:
+    """The workers to start: that of the archive only where there is one."""
+    return [name for name in worker_names() if name != "archive" or settings.archive.url is not None]
 
 
 async def _until_ready(options: _Options, supervisor: Supervisor) -> None:

@@ -25,7 +25,7 @@ import secrets
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from traceback import format_exception
 from typing import Protocol
@@ -35,11 +35,13 @@ import structlog
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage
+from context_graph.domain.upcast import UPCASTERS, Upcasters
 from context_graph.errors import ConfigurationError, PermanentError, StoreUnavailable, TemporaryError
 from context_graph.settings import DeliverySettings
-from context_graph.store.access import Tenants
 from context_graph.store.dead_letters import DeadLetters
 from context_graph.store.groups import Entry, Groups, Wakes
+from context_graph.store.tenants import Tenants
+from context_graph.store.vault import Vault
 
 _LONGEST_BACKOFF = 30.0  # seconds
 _RECLAIM_AT_ONCE = 256  # entries taken over in one round of one partition
@@ -62,6 +64,18 @@ class Source:
     tenants: Tenants
     dead_letters: DeadLetters
     settings: DeliverySettings
+    upcasters: Upcasters = UPCASTERS
+    vault: Vault | None = None
+
+    async def events(self, partition: Partition, entries: Sequence[Entry]) -> list[LedgerEvent]:
+        """Entries opened and decoded. Raises PermanentError on one that is no envelope, StoreUnavailable."""
+        if self.vault is not None:
+            opened = await self.vault.open(partition, [entry.body for entry in entries])
+            entries = [
+                replace(entry, body=found.body, erased=found.erased)
+                for entry, found in zip(entries, opened, strict=True)
+            ]
+        return [entry.event(self.upcasters) for entry in entries]
 
 
 @dataclass(slots=True)
@@ -190,7 +204,7 @@ class _Runner:
     async def _deliver(self, partition: Partition, entries: Sequence[Entry]) -> None:
         """Handle and acknowledge; on failure halve, so that the good go on and the bad stand alone."""
         try:
-            await self._handle_through_outages(partition, [entry.event() for entry in entries])
+            await self._handle_through_outages(partition, entries)
         except (TemporaryError, ConfigurationError):
             raise  # stopping, or nothing of this kind can work until an operator acts: the entries stay pending
         except Exception as error:  # noqa: BLE001 - the loop's edge: every failure ends as a retry or a dead letter
@@ -204,11 +218,12 @@ class _Runner:
         await self._source.groups.acknowledge(partition, self._stage.group, [entry.position for entry in entries])
         self._forget_retries(entries)
 
-    async def _handle_through_outages(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+    async def _handle_through_outages(self, partition: Partition, entries: Sequence[Entry]) -> None:
         pause = self._settings.backoff_seconds
         while True:
             try:
-                await self._handler.handle(partition, events)
+                # Opened anew for each try: who was erased meanwhile is not handled.
+                await self._handler.handle(partition, await self._source.events(partition, entries))
                 return
             except TemporaryError as error:
                 log.warning("outage", stage=self._stage.group, retry_in_seconds=pause, reason=str(error))
@@ -233,15 +248,11 @@ class _Runner:
 
     async def _bury(self, entry: Entry, error: Exception, attempts: int) -> None:
         log.error("dead_letter", stage=self._stage.group, position=str(entry.position), reason=repr(error))
-        try:
-            event_id = str(entry.event().envelope.event_id)  # bytes from elsewhere may hold any JSON there
-        except PermanentError:
-            event_id = ""  # not an envelope: the position names it
         await self._source.dead_letters.bury(
             entry.partition,
             self._stage.group,
             entry.position,
-            event_id=event_id,
+            event_id=entry.event_id,
             reason=f"{type(error).__name__}: {error}",
             traceback="".join(format_exception(error)),
             deliveries=attempts,

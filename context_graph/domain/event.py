@@ -27,6 +27,7 @@ ORIGINS: tuple[Origin, ...] = get_args(Origin)
 SUMMARY_TYPE = "memory.summary"
 RECEIPT_TYPE = "memory.receipt"
 FEEDBACK_TYPE = "memory.feedback"
+ERASURE_TYPE = "memory.erasure"
 DERIVED_PREFIX = "memory."
 
 
@@ -79,6 +80,10 @@ class LedgerEvent:
     tenant: TenantId
     position: Position
     envelope: Envelope
+    stored_schema_version: int | None = None
+    """The version it is stored in, when an upcaster has turned it into a newer one (`domain/upcast.py`)."""
+    erased: bool = False
+    """A tombstone: what it said about its person or in its session was erased; payload and person are None."""
 
     @property
     def recorded_at(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from context_graph.errors import FieldProblem, InvalidInput
@@ -150,13 +150,16 @@ def _number(field: str, value: object) -> float:
 
 
 def moment(value: object) -> int:
-    """Milliseconds UTC of an RFC 3339 time with an offset. Raises ValueError."""
+    """Milliseconds UTC of an RFC 3339 time with an offset, of a year from 1 to 9999 in UTC. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("a time is a string")
     parsed = datetime.fromisoformat(value.upper().replace(" ", "T"))
     if parsed.tzinfo is None:
         raise ValueError(f"{value!r} has no offset")
-    return int(parsed.timestamp() * 1000)
+    try:
+        return int(parsed.astimezone(UTC).timestamp() * 1000)
+    except OverflowError as error:
+        raise ValueError(f"{value!r} lies outside of the calendar") from error
 
 
 def holds(filters: Filters, values: Mapping[str, Sequence[str] | float | None]) -> bool:

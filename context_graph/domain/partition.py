@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 
 from context_graph.domain.event import SessionId, TenantId
+from context_graph.domain.quota import UNLIMITED, Quotas
 
 # No braces, dots or colons: a tenant's name can never imitate the hash tag of another.
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -42,10 +43,11 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant and the number of its buckets."""
+    """A tenant, the number of its buckets, and what it may take."""
 
     name: TenantId
     buckets: int = 1
+    quotas: Quotas = UNLIMITED
 
     @property
     def partitions(self) -> tuple[Partition, ...]:

@@ -72,8 +72,10 @@ class RedisFinding:
     remedy: str = ""
 
 
-def redis_findings(facts: RedisFacts, durability: str) -> list[RedisFinding]:
+def redis_findings(facts: RedisFacts, durability: str, replicas: int = 1) -> list[RedisFinding]:
     """Every aspect that decides whether the server is fit for the ledger; `durability` is CG_LEDGER__DURABILITY.
+
+    `replicas` is CG_LEDGER__REPLICAS, which counts for `replicated` alone.
 
     An fsync or eviction policy that the server keeps to itself is not counted against it.
     """
@@ -84,13 +86,14 @@ def redis_findings(facts: RedisFacts, durability: str) -> list[RedisFinding]:
         _fsync(facts, durability),
         _eviction(facts),
         _last_writes(facts),
-        *([_replica(facts)] if durability == "replicated" else []),
+        *([_replica(facts, replicas)] if durability == "replicated" else []),
     ]
 
 
-def redis_problems(facts: RedisFacts, durability: str) -> list[str]:
+def redis_problems(facts: RedisFacts, durability: str, replicas: int = 1) -> list[str]:
     """What is wrong with the server, one sentence each with what to do; empty when it is fit for the ledger."""
-    return [f"{found.problem}: {found.remedy}" for found in redis_findings(facts, durability) if found.problem]
+    findings = redis_findings(facts, durability, replicas)
+    return [f"{found.problem}: {found.remedy}" for found in findings if found.problem]
 
 
 def _version(facts: RedisFacts) -> RedisFinding:
@@ -144,11 +147,17 @@ def _last_writes(facts: RedisFacts) -> RedisFinding:
     return RedisFinding("the last writes to disk went well")
 
 
-def _replica(facts: RedisFacts) -> RedisFinding:
+def _replica(facts: RedisFacts, wanted: int) -> RedisFinding:
     if facts.replicas == 0:
         return RedisFinding(
             "replica",
             "no replica is connected, which CG_LEDGER__DURABILITY=replicated rests on",
             "connect one, or choose `durable`",
+        )
+    if facts.replicas < wanted:
+        return RedisFinding(
+            "replica",
+            f"connected replicas: {facts.replicas}, CG_LEDGER__REPLICAS={wanted}",
+            "connect more, or lower the setting",
         )
     return RedisFinding(f"connected replicas: {facts.replicas}")

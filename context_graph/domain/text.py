@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from context_graph.domain.document import Document
-from context_graph.domain.event import FEEDBACK_TYPE, RECEIPT_TYPE, SUMMARY_TYPE, Envelope, JsonValue, LedgerEvent
+from context_graph.domain.event import (
+    ERASURE_TYPE,
+    FEEDBACK_TYPE,
+    RECEIPT_TYPE,
+    SUMMARY_TYPE,
+    Envelope,
+    JsonValue,
+    LedgerEvent,
+)
 from context_graph.domain.readable import inline, key_words, parsed, readable, scalar
 
 TEXT_VERSION = 1
@@ -48,8 +56,8 @@ class Searchable:
 
 
 def indexed(envelope: Envelope) -> bool:
-    """Whether an event is searched: receipts and feedback describe searches and would find themselves."""
-    return envelope.event_type not in (RECEIPT_TYPE, FEEDBACK_TYPE)
+    """Whether an event is searched: receipts and feedback would find themselves, and tombstones say nothing."""
+    return envelope.event_type not in (RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE)
 
 
 def searchable(envelope: Envelope) -> Searchable:

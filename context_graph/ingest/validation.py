@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from ulid import ULID
 
 from context_graph.domain.event import (
+    ERASURE_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
     SUMMARY_TYPE,
@@ -41,7 +42,9 @@ Timestamp = Annotated[
     str, StringConstraints(min_length=1, max_length=40), Field(json_schema_extra={"format": "date-time"})
 ]
 
-_RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE)
+_RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE)
+_ROOM = 30  # levels that stored and rendered forms may put around a payload: orjson writes 254 levels and no more
+_DEEPEST = 254 - _ROOM
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -183,9 +186,10 @@ class Validator:
             return False
         limit = self.settings.max_payload_bytes
         try:
-            size = len(orjson.dumps(event.payload))
+            size = len(orjson.dumps(_wrapped(event.payload))) - 2 * _ROOM
         except orjson.JSONEncodeError as error:
-            problems.append(FieldProblem("/payload", f"it is not JSON: {error}", "send plain JSON values", "json"))
+            remedy = f"nest at most {_DEEPEST} levels"
+            problems.append(FieldProblem("/payload", f"it nests too deep: {error}", remedy, "depth"))
             return False
         if size <= limit:
             return False
@@ -193,6 +197,13 @@ class Validator:
         remedy = "split it into events, store it elsewhere and send payload_ref, or raise CG_LEDGER__MAX_PAYLOAD_BYTES"
         problems.append(FieldProblem("/payload", detail, remedy, "too-large"))
         return True
+
+
+def _wrapped(payload: Any) -> Any:
+    """The payload inside as many arrays as answers and records may put around it."""
+    for _ in range(_ROOM):
+        payload = [payload]
+    return payload
 
 
 def _own_cause(pointer: str, event_id: str) -> FieldProblem:

@@ -50,6 +50,16 @@ class StageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveFacts:
+    """The archive over all partitions: events in it, its newest ones' age in ms (None: it is empty), what is wrong."""
+
+    url: str
+    events: int
+    newest_ms: int | None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the checks look at. `redis` is None when the server did not answer; `redis_problem` says why."""
 
@@ -64,7 +74,12 @@ class Facts:
     indexes: tuple[IndexFacts, ...] = ()
     stages: tuple[StageFacts, ...] = ()
     tenants: int = 0
+    replicas: int = 1
+    """CG_LEDGER__REPLICAS."""
     events: int = 0
+    archive: ArchiveFacts | None = None
+    sealed: bool = True
+    """Whether there is a master key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ def _configuration(facts: Facts) -> list[Finding]:
         return []
     return [
         Finding("wrong", "redis", found.problem, found.remedy) if found.problem else Finding("ok", "redis", found.fact)
-        for found in redis_findings(facts.redis, facts.durability)
+        for found in redis_findings(facts.redis, facts.durability, facts.replicas)
     ]
 
 
@@ -170,6 +185,26 @@ def _ledger(facts: Facts) -> list[Finding]:
     return [Finding("ok", "ledger", f"{facts.events:,} events, tenants: {facts.tenants}")]
 
 
+def _sealing(facts: Facts) -> list[Finding]:
+    if facts.sealed:
+        return [Finding("ok", "erasure", "events are sealed: people and sessions can be erased")]
+    words = "there is no master key: events are kept in the clear, and nobody can be erased"
+    remedy = "set CG_VAULT__MASTER_KEY (`openssl rand -base64 32`) for the API and every worker, and keep a copy of it"
+    return [Finding("warn", "erasure", words, remedy)]
+
+
+def _archive(facts: Facts) -> list[Finding]:
+    archive = facts.archive
+    if archive is None:
+        return []
+    if archive.problems:
+        remedy = "run `context-graph archive verify` and bring back what it names; nothing is trimmed meanwhile"
+        return [Finding("wrong", "archive", problem, remedy) for problem in archive.problems]
+    newest = "" if archive.newest_ms is None else f", the newest {archive.newest_ms / 3_600_000:,.1f} h old"
+    words = f"{archive.events:,} events in {archive.url}{newest}; {facts.events:,} in Redis"
+    return [Finding("ok", "archive", words)]
+
+
 def _stages(facts: Facts) -> list[Finding]:
     return [_stage(stage, facts.stall_seconds) for stage in facts.stages]
 
@@ -205,6 +240,8 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _memory,
     _models,
     _ledger,
+    _archive,
+    _sealing,
     _indexes,
     _stages,
     _dead_letters,

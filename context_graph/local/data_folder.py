@@ -2,6 +2,7 @@
 
 DIR/lock             held (flock) by the `up` that runs on this folder; its process id is inside
 DIR/api-key          the service key, clear, readable by its owner only
+DIR/master-key       what wraps the keys that events are sealed with: without it the ledger cannot be read; back it up
 DIR/redis-password   the embedded Redis' password, made once
 DIR/redis.conf       its configuration, written anew at each start
 DIR/redis.port       the port it listens on, there while it is meant to run
@@ -44,6 +45,10 @@ class DataFolder:
     @property
     def api_url(self) -> Path:
         return self.root / "api-url"
+
+    @property
+    def master_key(self) -> Path:
+        return self.root / "master-key"
 
     @property
     def redis_password(self) -> Path:

@@ -36,6 +36,12 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self.ingested = Counter("cg_ingested_events", "Events by outcome", ["status"], registry=registry)
+        self.refused = Counter(
+            "cg_refused_requests", "Requests refused before anything was written", ["reason"], registry=registry
+        )
+        self.schema_warnings = Counter(
+            "cg_schema_warnings", "Events kept although they differ from their schema", registry=registry
+        )
         self._seconds = Histogram(
             "cg_request_seconds", "Time of a use case", ["operation"], buckets=_SECONDS, registry=registry
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import structlog
 from ulid import ULID
 
 from context_graph.domain.event import RECEIPT_TYPE, Envelope, EventId, JsonValue, LedgerEvent, SessionId
@@ -21,7 +22,7 @@ from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.query import Understanding, understand
 from context_graph.domain.stages import STAGES
-from context_graph.errors import ConfigurationError, UnknownThing
+from context_graph.errors import ConfigurationError, StoreUnavailable, UnknownThing
 from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import TokenCounter
 from context_graph.retrieval import context as assembly
@@ -41,6 +42,8 @@ from context_graph.store.queries import Searcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+log = structlog.get_logger(__name__)
 
 _SEEDS = 8  # best candidates whose causes, effects and neighbours are looked at
 _TAIL_EVENTS = 40  # newest events of the session that may become its recent tail
@@ -216,7 +219,7 @@ class Retrieval:
             await asyncio.sleep(_WAIT_STEP)
 
     async def _receipt(self, tenant: Tenant, query: ContextQuery, packed: Packed, counted: str) -> str | None:
-        """Append what was served as an event, so that it can be accounted for later."""
+        """Append what was served as an event, so that it can be accounted for later; None when it cannot be kept."""
         if not self._parts.settings.receipts:
             return None
         session_id = SessionId(query.session_id) if query.session_id is not None else _SERVICE_SESSION
@@ -230,11 +233,15 @@ class Retrieval:
             origin="derived",
             payload=_receipt_payload(query, packed, counted),
         )
-        body = codec.encode(receipt)
-        await self._parts.ledger.append(
-            tenant.partition_of(session_id), [Appendable(receipt.event_id, session_id, body)]
-        )
-        return receipt.event_id
+        # The query may quote whom it was asked about: the receipt is forgotten with any of those it served.
+        people = tuple(sorted({item.document.user_id for item in packed.items if item.document.user_id is not None}))
+        event = Appendable(receipt.event_id, session_id, codec.encode(receipt), people=people)
+        try:
+            (appended,) = await self._parts.ledger.append(tenant.partition_of(session_id), [event])
+        except StoreUnavailable as error:  # a store that takes no writes (full, or without its replicas) is still read
+            log.warning("receipt_not_kept", tenant=tenant.name, receipt_id=receipt.event_id, reason=str(error))
+            return None
+        return None if appended.status == "erased" else receipt.event_id
 
 
 def _receipt_payload(query: ContextQuery, packed: Packed, counted: str) -> JsonValue:

@@ -59,6 +59,16 @@ def decode(body: bytes) -> Envelope:
         raise ValueError(f"not a stored envelope: {error}") from error
 
 
+def identity(body: bytes) -> tuple[str, str] | None:
+    """The event id and the session id in a stored body, whatever else is in it; None when it is no envelope."""
+    try:
+        fields: Any = orjson.loads(body)
+        event_id, session_id = fields["event_id"], fields["session_id"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return (event_id, session_id) if isinstance(event_id, str) and isinstance(session_id, str) else None
+
+
 def content_hash(body: bytes) -> bytes:
     """16 bytes that are equal exactly when the canonical JSON is (BLAKE2b)."""
     return blake2b(body, digest_size=16).digest()

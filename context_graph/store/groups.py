@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.upcast import UPCASTERS, Upcasters
 from context_graph.errors import PermanentError
 from context_graph.store import codec
 from context_graph.store.connection import RedisClient, store_errors
@@ -26,18 +27,28 @@ from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys, worker_heartbe
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A ledger entry as a group delivered it: undecoded, because decoding may be what fails."""
+    """A ledger entry as a group delivered it: neither opened nor decoded, because that may be what fails."""
 
     partition: Partition
     position: Position
     body: bytes
+    erased: bool = False
+    """Opened, and what it said is gone (`store/vault.py`)."""
 
-    def event(self) -> LedgerEvent:
-        """The entry decoded. Raises PermanentError when the bytes are not an envelope."""
+    def event(self, upcasters: Upcasters = UPCASTERS) -> LedgerEvent:
+        """The entry decoded, in the newest schema version. Raises PermanentError when the bytes are not an envelope."""
         try:
-            return LedgerEvent(self.partition.tenant, self.position, codec.decode(self.body))
+            envelope = codec.decode(self.body)
+            event = LedgerEvent(self.partition.tenant, self.position, envelope, erased=self.erased)
+            return event if self.erased else upcasters.newest(event)
         except ValueError as error:
             raise PermanentError(f"the ledger entry at {self.position} is not an envelope: {error}") from error
+
+    @property
+    def event_id(self) -> str:
+        """The event's id, whatever else is readable of the entry; empty when it is not an envelope."""
+        known = codec.identity(self.body)
+        return known[0] if known is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +194,17 @@ class Groups:
                 if not _is_absence(error):
                     raise
             await self._redis.delete(worker_heartbeat(consumer))
+
+    async def names(self, partition: Partition) -> list[str]:
+        """Every group that the partition's stream has."""
+        with store_errors("reading the groups"):
+            try:
+                groups: Any = await self._redis.xinfo_groups(PartitionKeys(partition).ledger)
+            except ResponseError as error:
+                if not _is_absence(error):
+                    raise
+                return []
+        return [group["name"].decode() for group in groups]
 
     async def state(self, partition: Partition, group: str) -> GroupState:
         """How far the group is. A group that does not exist yet has the whole ledger before it."""

@@ -14,7 +14,24 @@ from context_graph.domain.partition import Partition
 
 TENANTS = "cg:tenants"
 API_KEYS = "cg:api-keys"
+API_KEYS_USED = "cg:api-keys-used"
+QUOTAS = "cg:quotas"
 WAKE_CHANNEL = "cg:wake"
+
+
+def quota_tokens(tenant: str) -> str:
+    """What is left in a tenant's token buckets; all API processes draw from it."""
+    return f"cg:quota:{tenant}"
+
+
+def schemas(tenant: str) -> str:
+    """A tenant's registry of payload schemas: `mode`, `revision`, and `<event type>@<version>` -> JSON Schema."""
+    return f"cg:schemas:{tenant}"
+
+
+def idempotency(tenant: str, digest: str) -> str:
+    """A request's mark while it runs, then its answer. `digest`: of its route and Idempotency-Key."""
+    return f"cg:idempotency:{tenant}:{digest}"
 
 
 def worker_heartbeat(consumer: str) -> str:
@@ -46,11 +63,41 @@ class PartitionKeys:
         return f"{self._tag}:session:{session_id}"
 
     @property
+    def vault(self) -> str:
+        """Subject tag -> its data key, wrapped by the master key; `pepper` -> what tags are made with, wrapped too."""
+        return f"{self._tag}:vault"
+
+    @property
+    def erased(self) -> str:
+        """Subject tag -> erasure id: whose key was destroyed."""
+        return f"{self._tag}:erased"
+
+    @property
+    def erasures(self) -> str:
+        """Erasure id -> its record and certificate (JSON). In a tenant's first partition."""
+        return f"{self._tag}:erasures"
+
+    @property
+    def erasing(self) -> str:
+        """Ids of the erasures that are not done. In a tenant's first partition."""
+        return f"{self._tag}:erasing"
+
+    @property
     def dead_letters(self) -> str:
         return f"{self._tag}:dead"
 
     def lease(self, name: str) -> str:
         return f"{self._tag}:lease:{name}"
+
+    @property
+    def replication_mark(self) -> str:
+        """Rewritten after each append that waits for replicas: a repeated append too needs a write to wait for."""
+        return f"{self._tag}:replication-mark"
+
+    @property
+    def archived(self) -> str:
+        """Up to where the stream is archived, and up to where it was trimmed: the archive's manifests are the truth."""
+        return f"{self._tag}:archived"
 
     def fence(self, name: str) -> str:
         """The counter that numbers a lease's holders."""
@@ -146,13 +193,24 @@ _G = _P + r":g\d+"
 CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(r"cg:tenants", "hash", "ledger", "for ever"),
     KeyPattern(r"cg:api-keys", "hash", "ledger", "until revoked"),
+    KeyPattern(r"cg:api-keys-used", "hash", "ledger", "until revoked"),
+    KeyPattern(r"cg:quotas", "hash", "ledger", "for ever"),
+    KeyPattern(r"cg:quota:[a-z0-9_-]+", "hash", "ledger", "until the buckets are full"),
+    KeyPattern(r"cg:schemas:[a-z0-9_-]+", "hash", "ledger", "for ever"),
+    KeyPattern(r"cg:idempotency:[a-z0-9_-]+:[0-9a-f]{32}", "string", "ledger", "CG_READS__IDEMPOTENCY_SECONDS"),
     KeyPattern(r"cg:worker:.+", "string", "ledger", "five heartbeats"),
     KeyPattern(_P + r":ledger", "stream", "ledger", "until archived and behind every group"),
     KeyPattern(_P + r":ids", "hash", "ledger", "as long as the event exists anywhere"),
     KeyPattern(_P + r":session:.+", "list", "ledger", "as long as the event exists anywhere"),
+    KeyPattern(_P + r":vault", "hash", "ledger", "a key until its subject is erased"),
+    KeyPattern(_P + r":erased", "hash", "ledger", "for ever"),
+    KeyPattern(_P + r":erasures", "hash", "ledger", "for ever"),
+    KeyPattern(_P + r":erasing", "set", "ledger", "until the erasure is done"),
     KeyPattern(_P + r":dead", "stream", "ledger", "until re-driven or discarded"),
     KeyPattern(_P + r":lease:.+", "string", "ledger", "the lease"),
     KeyPattern(_P + r":fence:.+", "string", "ledger", "for ever"),
+    KeyPattern(_P + r":archived", "hash", "ledger", "for ever"),
+    KeyPattern(_P + r":replication-mark", "string", "ledger", "for ever"),
     KeyPattern(_G + r":event:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":entity:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":summary:.+", "hash", "derived", "the generation"),

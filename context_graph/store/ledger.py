@@ -5,71 +5,142 @@ Owns what is durable: the stream, the ids, each session's order of arrival. It n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Literal, cast
 
+from redis.exceptions import ResponseError
+
+from context_graph.domain.erasure import Subject
 from context_graph.domain.event import EventId, LedgerEvent, SessionId
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.upcast import UPCASTERS, Upcasters
+from context_graph.settings import VaultSettings
 from context_graph.store import codec
+from context_graph.store.archive import Archive
+from context_graph.store.archive_segments import RawEntry
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.history import History
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
+from context_graph.store.replication import ReplicatedScript, Replication
+from context_graph.store.vault import Sealed, Vault
 
-AppendStatus = Literal["created", "duplicate", "conflict"]
+AppendStatus = Literal["created", "duplicate", "conflict", "erased"]
+_NOWHERE = "0-0"
 
 
 @dataclass(frozen=True, slots=True)
 class Appendable:
-    """An event ready to append: its id, its session, its canonical JSON."""
+    """An event ready to append: its id, its session, its canonical JSON.
+
+    `people` are those it tells about beside its own `user_id` (a summary of many): it can be read as long as none of
+    them is erased. `clear`: kept in the clear whatever the settings say, because it says nothing about anybody.
+    """
 
     event_id: EventId
     session_id: SessionId
     body: bytes
+    people: tuple[str, ...] = ()
+    clear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of one event, and the position of the event of that id."""
+    """What became of one event, and the position of the event of that id.
+
+    `erased`: nothing was written, because that person or session was erased; there is no position then (0-0).
+    """
 
     status: AppendStatus
     position: Position
+    erased: Subject | None = None
 
 
 class Ledger:
     """Appends to and reads from the streams of any partition."""
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        replication: Replication | None = None,
+        upcasters: Upcasters = UPCASTERS,
+        archive: Archive | None = None,
+        vault: Vault | None = None,
+    ) -> None:
+        """`replication`: appends are answered when that many replicas hold them. `archive`: where the trimmed are.
+
+        `vault`: seals what is appended and opens what is read; absent: one without a master key.
+        """
         self._redis = redis
+        self._vault = vault if vault is not None else Vault(redis, VaultSettings())
+        self._history = History(redis, archive)
+        self._upcasters = upcasters
         source = files("context_graph.store").joinpath("lua/append.lua").read_text()
+        self._replicated = None if replication is None else ReplicatedScript(redis, source, replication)
         # redis-py's Script sends EVALSHA and loads the source again after NOSCRIPT (restart, SCRIPT FLUSH).
         self._append = redis.register_script(source)
 
     async def append(self, partition: Partition, events: Sequence[Appendable]) -> list[Appended]:
         """Append each event once; one answer per event, in order. All or nothing reaches the server in one script.
 
-        Safe to repeat: what a lost answer left behind comes back as a duplicate. Raises StoreUnavailable.
+        Safe to repeat: what a lost answer left behind comes back as a duplicate. Raises StoreUnavailable; its kind
+        NotReplicated says that the events are in the ledger, but on too few replicas yet.
         """
         if not events:
             return []
+        sealed = await self._vault.seal(partition, events)
+        kept = [(event, what) for event, what in zip(events, sealed, strict=True) if what.erased is None]
+        answers = iter(await self._append_sealed(partition, kept) if kept else [])
+        nowhere = Position.of_stream_id(partition.bucket, _NOWHERE)
+        return [next(answers) if what.erased is None else Appended("erased", nowhere, what.erased) for what in sealed]
+
+    async def _append_sealed(self, partition: Partition, events: Sequence[tuple[Appendable, Sealed]]) -> list[Appended]:
         keys = PartitionKeys(partition)
-        names = [keys.ledger, keys.ids]
+        names = [keys.ledger, keys.ids, keys.vault]
         lists: dict[str, int] = {}
         arguments: list[str | bytes | int] = [str(partition), WAKE_CHANNEL]
-        for event in events:
+        for event, sealed in events:
             index = lists.get(event.session_id)
             if index is None:
                 names.append(keys.session_events(event.session_id))
                 index = lists[event.session_id] = len(names)
-            arguments += (event.event_id, codec.content_hash(event.body), index, event.body)
+            arguments += (event.event_id, sealed.content_hash, index, sealed.body)
         with store_errors("appending events"):
-            flat = cast("list[bytes]", await self._append(keys=names, args=arguments))
-        return [
+            if self._replicated is None:
+                answer: Any = await self._append(keys=names, args=arguments)
+            else:
+                answer = await self._replicated(names, arguments, keys.replication_mark)
+        flat = cast("list[bytes]", answer)
+        answers = [
             Appended(
                 cast("AppendStatus", flat[i].decode()), Position.of_stream_id(partition.bucket, flat[i + 1].decode())
             )
             for i in range(0, len(flat), 2)
+        ]
+        if self._vault.enabled:
+            for i, (event, _) in enumerate(events):
+                if answers[i].status in ("conflict", "erased"):
+                    answers[i] = await self._reconsidered(partition, event, answers[i])
+        return answers
+
+    async def _reconsidered(self, partition: Partition, event: Appendable, answer: Appended) -> Appended:
+        """Who was erased between sealing and appending; a conflict that is none, because sealing was off at first."""
+        if answer.status == "erased":
+            return replace(answer, erased=await self._vault.erased_subject(partition, event))
+        with store_errors("looking up an event"):
+            known = cast("bytes | None", await self._redis.hget(PartitionKeys(partition).ids, event.event_id))
+        if known is not None and known[:16] in await self._vault.hashes(partition, event):
+            return replace(answer, status="duplicate")
+        return answer
+
+    async def events(self, partition: Partition, entries: Sequence[RawEntry]) -> list[LedgerEvent]:
+        """Raw entries opened and decoded, in the newest schema version. Raises ValueError on one that is none."""
+        opened = await self._vault.open(partition, [fields[b"e"] for _, fields in entries])
+        return [
+            decode_entry(partition, stream_id, {b"e": found.body}, self._upcasters, erased=found.erased)
+            for (stream_id, _), found in zip(entries, opened, strict=True)
         ]
 
     async def position_of(self, partition: Partition, event_id: str) -> Position | None:
@@ -87,26 +158,25 @@ class Ledger:
         return found[0] if found else None
 
     async def at(self, partition: Partition, stream_ids: Sequence[str]) -> list[LedgerEvent]:
-        """The events at these stream ids, in the order asked, those that exist; one round trip."""
-        pipe = self._redis.pipeline(transaction=False)
-        for stream_id in stream_ids:
-            pipe.xrange(PartitionKeys(partition).ledger, stream_id, stream_id)
-        with store_errors("reading events"):
-            answers = await pipe.execute()
-        return [decode_entry(partition, *entry) for entries in answers for entry in entries]
+        """The events at these stream ids, in the order asked, those that exist; one round trip for those in Redis."""
+        entries = await self._history.at(partition, stream_ids)
+        return await self.events(partition, entries)
 
     async def after(self, partition: Partition, after: Position | None, limit: int) -> list[LedgerEvent]:
         """Up to `limit` events behind `after` (exclusive; None: from the beginning) in ledger order."""
-        start = "-" if after is None else f"({after.stream_id}"
-        with store_errors("reading events"):
-            entries: Any = await self._redis.xrange(PartitionKeys(partition).ledger, start, "+", count=limit)
-        return [decode_entry(partition, *entry) for entry in entries]
+        entries = await self._history.after(partition, after, limit)
+        return await self.events(partition, entries)
+
+    def replay(self, partition: Partition, after: Position | None) -> AsyncIterator[list[RawEntry]]:
+        """Everything behind `after` in ledger order, archive then stream, in batches of raw entries.
+
+        Undecoded, because a replay has to go on beyond what cannot be decoded: `events(partition, [entry])`.
+        """
+        return self._history.replay(partition, after)
 
     async def first_after(self, partition: Partition, after: Position | None) -> Position | None:
         """The position of the next entry behind `after`, whatever it holds; None at the end."""
-        start = "-" if after is None else f"({after.stream_id}"
-        with store_errors("reading the ledger"):
-            entries: Any = await self._redis.xrange(PartitionKeys(partition).ledger, start, "+", count=1)
+        entries = await self._history.after(partition, after, 1)
         return Position.of_stream_id(partition.bucket, entries[0][0].decode()) if entries else None
 
     async def of_session(
@@ -122,16 +192,60 @@ class Ledger:
             ids = cast("list[bytes]", await self._redis.lrange(key, start, start + limit - 1))
         return await self.at(partition, [stream_id.decode() for stream_id in ids])
 
-    async def _first_behind(self, key: str, after: Position) -> int:
+    async def _first_behind(self, key: str, after: Position, *, inclusive: bool = False) -> int:
+        """The index of the first id behind `after`, or `inclusive`: of `after` itself, where it is in the list."""
         low, high = 0, await self._redis.llen(key)
         while low < high:
             middle = (low + high) // 2
             found = cast("bytes | None", await self._redis.lindex(key, middle))
-            if found is not None and Position.of_stream_id(after.bucket, found.decode()) <= after:
+            place = None if found is None else Position.of_stream_id(after.bucket, found.decode())
+            if place is not None and (place < after or (place == after and not inclusive)):
                 low = middle + 1
             else:
                 high = middle
         return low
+
+    async def before(self, partition: Partition, before: Position, limit: int) -> list[LedgerEvent]:
+        """Up to `limit` events ahead of `before` (exclusive), the newest first."""
+        entries = await self._history.before(partition, before, limit)
+        return await self.events(partition, entries)
+
+    async def of_session_before(
+        self, partition: Partition, session_id: str, before: Position, limit: int
+    ) -> list[LedgerEvent]:
+        """Up to `limit` events of a session ahead of `before` (exclusive), the newest first."""
+        key = PartitionKeys(partition).session_events(session_id)
+        with store_errors("reading a session"):
+            end = await self._first_behind(key, before, inclusive=True)
+            if end == 0:
+                return []
+            ids = cast("list[bytes]", await self._redis.lrange(key, max(0, end - limit), end - 1))
+        return await self.at(partition, [stream_id.decode() for stream_id in reversed(ids)])
+
+    async def session_has_news(self, partition: Partition, session_id: str, after: Position) -> bool:
+        """Whether a session has an event behind `after`: one small read, for those who ask often."""
+        with store_errors("reading a session"):
+            raw: Any = await self._redis.lindex(PartitionKeys(partition).session_events(session_id), -1)
+        return raw is not None and Position.of_stream_id(partition.bucket, raw.decode()) > after
+
+    async def stream_cut(self, partition: Partition) -> Position | None:
+        """A place with nothing between it and the stream's first entry, when entries before have left the stream."""
+        trimmed = await self._history.trimmed(partition)
+        if trimmed is not None:
+            return trimmed
+        with store_errors("reading the stream's state"):
+            try:
+                info: Any = await self._redis.xinfo_stream(PartitionKeys(partition).ledger)
+            except ResponseError as error:
+                if "no such key" in str(error):
+                    return None
+                raise
+        if info["entries-added"] <= info["length"]:
+            return None
+        if not info["length"]:
+            return Position.of_stream_id(partition.bucket, info["last-generated-id"].decode())
+        first = Position.of_stream_id(partition.bucket, info["first-entry"][0].decode())
+        return Position(first.bucket, first.ms, first.seq - 1) if first.seq else Position(first.bucket, first.ms - 1, 0)
 
     async def last(self, partition: Partition) -> Position | None:
         """The newest position of a partition, or None when it is empty."""
@@ -140,12 +254,20 @@ class Ledger:
         return Position.of_stream_id(partition.bucket, entries[0][0].decode()) if entries else None
 
     async def length(self, partition: Partition) -> int:
-        """Entries in the partition's stream."""
+        """Entries in the partition's stream; those that only the archive holds are not counted."""
         with store_errors("counting events"):
             return await self._redis.xlen(PartitionKeys(partition).ledger)
 
 
-def decode_entry(partition: Partition, stream_id: bytes, fields: dict[bytes, bytes]) -> LedgerEvent:
-    """A stream entry as an event."""
+def decode_entry(
+    partition: Partition,
+    stream_id: bytes,
+    fields: dict[bytes, bytes],
+    upcasters: Upcasters = UPCASTERS,
+    *,
+    erased: bool = False,
+) -> LedgerEvent:
+    """An opened stream entry as an event, in the newest schema version; an `erased` one has nothing to upcast."""
     position = Position.of_stream_id(partition.bucket, stream_id.decode())
-    return LedgerEvent(partition.tenant, position, codec.decode(fields[b"e"]))
+    event = LedgerEvent(partition.tenant, position, codec.decode(fields[b"e"]), erased=erased)
+    return event if erased else upcasters.newest(event)

@@ -66,6 +66,14 @@ async def read_redis_facts(client: RedisClient) -> RedisFacts:
     )
 
 
+async def memory_share(client: RedisClient) -> float:
+    """Used memory as a share of `maxmemory`, 0.0 without a limit. Raises StoreUnavailable."""
+    with store_errors("reading the server's memory"):
+        info: dict[str, Any] = await client.info("memory")
+    limit = int(info.get("maxmemory", 0))
+    return int(info["used_memory"]) / limit if limit else 0.0
+
+
 async def _configuration(client: RedisClient) -> dict[str, str]:
     """The two settings that INFO does not show on every server; empty where CONFIG is forbidden."""
     try:

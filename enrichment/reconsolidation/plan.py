@@ -55,6 +55,8 @@ class ConsolidationPlan:
     summary: Envelope
     events: int
     episodes: int
+    people: tuple[str, ...] = ()
+    """Whom the session's events are about: the summary goes with any of them."""
 
     def under_another_id(self, behind: str) -> Envelope:
         """The same summary as a new event, for when an older one with this content is no longer the newest.
@@ -96,7 +98,9 @@ def plan_session(reading: SessionReading, rules: Rules) -> ConsolidationPlan | N
         origin="derived",
         payload=_fitted(head, quotes, episodes, rules.max_payload_bytes),
     )
-    return ConsolidationPlan(scope, input_hash, summary, len(reading.moments), len(episodes))
+    return ConsolidationPlan(
+        scope, input_hash, summary, len(reading.moments), len(episodes), tuple(sorted(reading.users))
+    )
 
 
 def _event_id(scope: str, identity: str) -> EventId:

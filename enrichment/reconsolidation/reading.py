@@ -34,6 +34,9 @@ class SessionReading:
             if envelope.is_derived or envelope.event_id in self._seen:
                 continue
             self._seen.add(envelope.event_id)
+            if event.erased:  # without it the same session would be another's summary under the same id
+                self._digest.update(f"{event.position}\x00erased\x00".encode())
+                continue
             self.moments.append(Moment(envelope.event_id, event.position, envelope.occurred_at))
             if envelope.user_id is not None:
                 self.users.add(envelope.user_id)

@@ -136,7 +136,7 @@ class _Pass:
     async def _append_once(self, plan: ConsolidationPlan) -> Appended:
         await self._hold()
         summary = plan.summary
-        event = Appendable(summary.event_id, summary.session_id, codec.encode(summary))
+        event = Appendable(summary.event_id, summary.session_id, codec.encode(summary), people=plan.people)
         (appended,) = await self._resources.ledger.append(self._partition, [event])
         if appended.status == "conflict":
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 
 import httpx2
@@ -12,8 +13,11 @@ from pydantic import SecretStr
 
 from context_graph.bootstrap import open_resources
 from context_graph.local.redis_server import EmbeddedRedis, embedded_redis
-from context_graph.settings import DeliverySettings, Settings
+from context_graph.settings import DeliverySettings, Settings, VaultSettings
 from tests.service import Service, ServiceThread
+
+MASTER_KEY = b64encode(bytes(32)).decode()
+"""Events are sealed, as `context-graph up` has it."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -31,6 +35,7 @@ def service_thread(service_redis: EmbeddedRedis, tmp_path_factory: pytest.TempPa
         data_dir=tmp_path_factory.mktemp("service"),
         delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
         log_level="error",
+        vault=VaultSettings(master_key=SecretStr(MASTER_KEY)),
     )
     thread = ServiceThread(settings)
     thread.start()

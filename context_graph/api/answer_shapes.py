@@ -1,0 +1,173 @@
+"""What the answers look like, for OpenAPI: JSON Schemas of the bodies that `rendering.py` and the routes write.
+
+The routes write their bodies by hand for speed, so these are not checked by the framework on the way out; the suite
+holds every answer it gets against them (`tests/integration/test_openapi.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Shape = dict[str, Any]
+
+
+def _object(required: str, /, **properties: Shape) -> Shape:
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _nullable(kind: str) -> Shape:
+    return {"type": [kind, "null"]}
+
+
+def _list(items: Shape) -> Shape:
+    return {"type": "array", "items": items}
+
+
+def _map(values: Shape) -> Shape:
+    return {"type": "object", "additionalProperties": values}
+
+
+def ref(name: str) -> Shape:
+    """A component of the OpenAPI document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def answer(description: str, schema: Shape, example: object = None) -> Shape:
+    """A row of OpenAPI's `responses`: a JSON body."""
+    content: Shape = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"description": description, "content": {"application/json": content}}
+
+
+_S: Shape = {"type": "string"}
+_I: Shape = {"type": "integer", "minimum": 0}
+_N: Shape = {"type": "number"}
+_B: Shape = {"type": "boolean"}
+_IDS = _list(_S)
+_TIME: Shape = {"type": "string", "format": "date-time"}
+_POSITION: Shape = {"type": "string", "description": "opaque: hand it back as it is"}
+_PAGE = _object("next_cursor", next_cursor=_nullable("string"))
+
+_EVENT = _object(
+    "event_id event_type session_id agent_id occurred_at schema_version position recorded_at tenant",
+    event_id=_S, event_type=_S, session_id=_S, agent_id=_S, occurred_at=_TIME, trace_id=_S, user_id=_S,
+    parent_event_id=_S, caused_by=_IDS, tool_name=_S, ended_at=_TIME, status=_S, schema_version=_I,
+    stored_schema_version={**_I, "description": "present when the payload is shown in a newer version than stored"},
+    importance_hint=_I, origin=_S, payload={}, payload_ref=_S, position=_POSITION, recorded_at=_TIME, tenant=_S,
+    erased=_IDS,
+)  # fmt: skip
+_WARNING = _object("pointer detail remedy code", pointer=_S, detail=_S, remedy=_S, code=_S)
+_POSTED = _object(
+    "event_id position status",
+    event_id=_S, position=_POSITION, status={"enum": ["created", "duplicate"]}, warnings=_list(_WARNING),
+)  # fmt: skip
+_RESULT = _object(
+    "index status",
+    index=_I, status={"enum": ["created", "duplicate", "conflict", "invalid", "failed"]}, event_id=_S,
+    position=_POSITION, problem=ref("Problem"), warnings=_list(_WARNING),
+)  # fmt: skip
+_COUNTS = _object("created duplicate conflict invalid failed",
+                  created=_I, duplicate=_I, conflict=_I, invalid=_I, failed=_I)  # fmt: skip
+_ITEM = _object(
+    "id ref kind event_ids position text tokens section rank score reason channels",
+    id=_S, ref=_I, kind=_S, event_ids=_IDS, position=_POSITION, session_id=_nullable("string"),
+    agent_id=_nullable("string"), user_id=_nullable("string"), event_type=_nullable("string"),
+    tool_name=_nullable("string"), speaker=_nullable("string"), occurred_at=_TIME, text=_S, cut=_B, tokens=_I,
+    section=_S, rank=_I, score=_N, reason=_S, channels=_map(_N), importance=_N, bond=_nullable("string"),
+)  # fmt: skip
+_BUDGET = _object(
+    "limit used tokenizer by_section dropped dropped_total",
+    limit=_I, used=_I, tokenizer=_S, by_section=_map(_I),
+    dropped=_list(_object("id reason tokens", id=_S, reason=_S, tokens=_I)), dropped_total=_I,
+)  # fmt: skip
+_CONTEXT_META = _object(
+    "intents terms seeds channels timings_ms as_of complete truncated",
+    intents=_map(_N), terms=_IDS, seeds=_IDS, channels=_map(_I), timings_ms=_map(_N), as_of=_nullable("string"),
+    complete=_B, truncated=_IDS,
+)  # fmt: skip
+_CONTEXT = _object(
+    "receipt_id items budget meta",
+    receipt_id=_nullable("string"),
+    content={"description": "as `format` asks; absent for json", "type": ["string", "array", "object"]},
+    items=_list(_ITEM), budget=_BUDGET, meta=_CONTEXT_META,
+)  # fmt: skip
+_FOUND = _object(
+    "id kind event_ids position occurred_at text score channels",
+    id=_S, kind=_S, event_ids=_IDS, position=_POSITION, session_id=_nullable("string"), agent_id=_nullable("string"),
+    user_id=_nullable("string"), event_type=_nullable("string"), tool_name=_nullable("string"), occurred_at=_TIME,
+    text=_S, score=_N, channels=_map(_N),
+)  # fmt: skip
+_SEARCH = _object(
+    "results page meta",
+    results=_list(_FOUND), page=_PAGE, meta=_object("complete as_of", complete=_B, as_of=_nullable("string")),
+)  # fmt: skip
+_NODE = _object(
+    "kind attributes provenance scores reason depth",
+    kind={"enum": ["event", "placeholder"]}, attributes=_map(_S), provenance={"type": ["object", "null"]},
+    scores=_map(_N), reason=_S, depth=_I,
+)  # fmt: skip
+_EDGE = _object("source target type properties position",
+                source=_S, target=_S, type=_S, properties={"type": "object"}, position=_POSITION)  # fmt: skip
+_LINEAGE = _object(
+    "nodes edges page meta",
+    nodes=_map(_NODE), edges=_list(_EDGE), page=_PAGE,
+    meta=_object("root truncated complete", root=_S, truncated=_IDS, complete=_B),
+)  # fmt: skip
+_STAGE = _object(
+    "partition stage lag pending waiting_seconds consumers",
+    partition=_S, stage=_S, lag=_I, pending=_I, waiting_seconds=_N, consumers=_I,
+)  # fmt: skip
+_READINESS = _object(
+    "status problems stages dead_letters",
+    status={"enum": ["ready", "not ready"]}, problems=_IDS,
+    durability={"type": "object"}, stages=_list(_STAGE), dead_letters=_map(_I),
+)  # fmt: skip
+_OWNED: Shape = {"version": _I, "owner": {"enum": ["tenant", "service"]}}
+_WHOLE = _object("version owner schema", **_OWNED, schema={"type": "object"})
+
+COMPONENTS: dict[str, Shape] = {
+    "EventRead": _EVENT, "Posted": _POSTED, "BatchResults": _object("results counts", results=_list(_RESULT),
+                                                                  counts=_COUNTS),
+    "Context": _CONTEXT, "SearchResults": _SEARCH, "Lineage": _LINEAGE, "Readiness": _READINESS,
+}  # fmt: skip
+"""Under `components.schemas` of the OpenAPI document, beside `Problem`."""
+
+_POSTED_EXAMPLE = {"event_id": "msg-1", "position": "0-1788254999123-0", "status": "created"}
+POSTED = answer("It is in the ledger", ref("Posted"), _POSTED_EXAMPLE)
+POSTED_BEFORE = answer("The same event was there already", ref("Posted"), _POSTED_EXAMPLE | {"status": "duplicate"})
+BATCHED = answer(
+    "One result for each event, in order",
+    ref("BatchResults"),
+    {
+        "results": [{"index": 0, **_POSTED_EXAMPLE}],
+        "counts": {"created": 1, "duplicate": 0, "conflict": 0, "invalid": 0, "failed": 0},
+    },
+)
+EVENT = answer("The event", ref("EventRead"))
+EVENTS = answer("A page of the ledger", _object("events page", events=_list(ref("EventRead")), page=_PAGE))
+CONTEXT = answer("Working memory within the budget", ref("Context"))
+SEARCH = answer("Best first", ref("SearchResults"))
+LINEAGE = answer("The causal graph around the event", ref("Lineage"))
+RECEIPT = answer("The receipt: an event", ref("EventRead"))
+LIVE = answer("It lives", _object("status", status=_S), {"status": "alive"})
+READY = answer("Every promise can be kept", ref("Readiness"))
+NOT_READY = answer("Not now; `problems` says why", ref("Readiness"))
+PROBLEM_KIND = answer(
+    "What the problem means", _object("code status title remedy", code=_S, status=_I, title=_S, remedy=_S)
+)
+SCHEMAS = answer(
+    "Mode and described types",
+    _object(
+        "mode schemas",
+        mode={"enum": ["strict", "lenient"]},
+        schemas=_list(
+            _object("event_type versions", event_type=_S, versions=_list(_object("version owner", **_OWNED)))
+        ),
+    ),
+)
+SCHEMA_MODE = answer("The mode in force", _object("mode", mode={"enum": ["strict", "lenient"]}), {"mode": "strict"})
+SCHEMA_VERSIONS = answer("Every version", _object("event_type versions", event_type=_S, versions=_list(_WHOLE)))
+SCHEMA = answer(
+    "The schema", _object("event_type version owner schema", event_type=_S, **_OWNED, schema={"type": "object"})
+)

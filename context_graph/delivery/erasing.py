@@ -1,0 +1,140 @@
+"""Finishing erasures: what was derived from an erased subject is removed when no stage can bring it back.
+
+The order is the whole point. The keys are destroyed and the tombstones appended already (`store/erasures.py`; again
+here if that was interrupted), so nothing of the subject can be opened any more or be appended behind the tombstone.
+But a worker may still hold an event that it opened before. So: wait until every consumer group that the stream has,
+those of a rebuild too, has finished everything up to the tombstone; wait as long as processes remember keys; sweep
+every partition; write the certificate; have the servers write their files anew. A group that comes later, for a new
+generation, opens erased events as such, so it has nothing to remove.
+
+Any worker may do it, one at a time under a lease; interrupted anywhere, the next one does the same again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import time
+
+import structlog
+
+from context_graph.domain.erasure import Erasure, Subject
+from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.position import Position
+from context_graph.errors import TemporaryError
+from context_graph.store.connection import RedisClient
+from context_graph.store.erasures import Erasures
+from context_graph.store.groups import Groups
+from context_graph.store.leases import Lease, Leases
+from context_graph.store.server_files import rewrite_files
+from context_graph.store.sweeping import Sweeper
+from context_graph.store.tenants import Tenants
+from context_graph.store.vault import Vault
+
+_LEASE = "erasure"
+_LEASE_MS = 60_000
+_LOOK_AGAIN = 0.05  # seconds between two looks at the groups
+_PATIENCE = 20.0  # seconds for stages that are behind, before other erasures have their turn
+_FILES_SECONDS = 60.0
+_LONGEST_PAUSE = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Eraser:
+    """Finishes the erasures of every tenant. The servers are those of the ledger and of what is derived."""
+
+    erasures: Erasures
+    sweeper: Sweeper
+    groups: Groups
+    leases: Leases
+    tenants: Tenants
+    vault: Vault
+    servers: tuple[tuple[str, RedisClient], ...]
+    now_ms: Callable[[], int] = _now_ms
+
+    async def run(self, stop: asyncio.Event, poll_seconds: float) -> None:
+        """Look for erasures every `poll_seconds` until `stop`; an outage of the store is waited out."""
+        pause = poll_seconds
+        rewrapped = False
+        while not stop.is_set():
+            try:
+                if not rewrapped:
+                    await self._rewrap()
+                    rewrapped = True
+                await self.finish_all(stop)
+                pause = poll_seconds
+            except TemporaryError as error:
+                log.warning("erasure_interrupted", reason=str(error), retry_in_seconds=pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                async with asyncio.timeout(pause):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def finish_all(self, stop: asyncio.Event) -> None:
+        """Every erasure that can be finished now. Raises StoreUnavailable."""
+        for tenant in await self.tenants.all() if self.vault.enabled else ():
+            if await self.erasures.running(tenant):
+                await self._finish_those_of(tenant, stop)
+
+    async def _finish_those_of(self, tenant: Tenant, stop: asyncio.Event) -> None:
+        holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        lease = await self.leases.acquire(tenant.partitions[0], _LEASE, holder, _LEASE_MS)
+        if lease is None:
+            return
+        try:
+            for erasure in await self.erasures.running(tenant):
+                await self._finish(tenant, erasure, lease, stop)
+        finally:
+            await self.leases.release(lease)
+
+    async def _finish(self, tenant: Tenant, erasure: Erasure, lease: Lease, stop: asyncio.Event) -> None:
+        if erasure.subject is None:
+            return
+        struck = await self.erasures.strike(tenant, erasure)
+        tombstones = {Partition.parse(s.partition): Position.parse(s.position) for s in struck.strikes if s.position}
+        if not await self._passed(tombstones, lease, stop):
+            log.info("erasure_waits_for_stages", tenant=tenant.name, erasure_id=erasure.id)
+            return
+        await asyncio.sleep(self.vault.cache_seconds)
+        subject = Subject(erasure.kind, erasure.subject)
+        removals = [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
+        done = await self.erasures.finish(tenant, replace(struck, removals=tuple(removals)), self.now_ms())
+        # After the record, which held the subject's name until now.
+        files = {name: await rewrite_files(client, _FILES_SECONDS) for name, client in self.servers}
+        await self.erasures.keep_files(tenant, replace(done, files=files))
+        log.info("erased", tenant=tenant.name, erasure_id=erasure.id, kind=erasure.kind)
+
+    async def _passed(self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event) -> bool:
+        """Whether every group has passed the tombstones; waits a while for those that have not."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE
+        waiting = dict(tombstones)
+        while waiting and not stop.is_set() and loop.time() < deadline:
+            for partition, position in list(waiting.items()):
+                states = [await self.groups.state(partition, name) for name in await self.groups.names(partition)]
+                if all(state.has_passed(position) for state in states):
+                    del waiting[partition]
+            if waiting:
+                await self.leases.renew(lease)
+                await asyncio.sleep(_LOOK_AGAIN)
+        return not waiting
+
+    async def _rewrap(self) -> None:
+        """After a rotation of the master key: wrap what the previous ones wrapped, so that they can be dropped."""
+        for tenant in await self.tenants.all():
+            for partition in tenant.partitions:
+                count = await self.vault.rewrap(partition)
+                if count:
+                    log.info("keys_rewrapped", partition=str(partition), keys=count)

@@ -1,0 +1,45 @@
+"""Schemas of the event types that this service reads by name: what it looks for in their payloads.
+
+Permissive: they describe the fields that have a meaning here and let everything else through. A tenant's own schema of
+the same type and version takes the place of one of these, except for the types that only the service appends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from context_graph.domain.event import ERASURE_TYPE, FEEDBACK_TYPE, RECEIPT_TYPE, SUMMARY_TYPE
+from context_graph.ingest.schema_rules import PayloadSchema, compile_schema
+
+RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE)
+
+
+def _schema(title: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "type": ["object", "string", "array", "null"], "properties": properties}
+
+
+_TEXT = {"description": "what was said; searched", "type": ["string", "array", "object", "null"]}
+_RESULT = {"description": "what came back, any JSON; searched"}
+_CALL = {"description": "as the model sent them: an object, or JSON in a string"}
+_IDS = {"type": "array", "items": {"type": "string"}}
+
+_MESSAGE = {"text": _TEXT, "content": _TEXT, "message": _TEXT}
+
+SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "user.message": _schema("What a person said", **_MESSAGE),
+    "agent.message": _schema("What an agent said", **_MESSAGE),
+    "tool.call": _schema("A call of the tool in tool_name", arguments=_CALL),
+    "tool.result": _schema("What a tool answered", result=_RESULT, error=_RESULT),
+    "agent.decision": _schema("What an agent decided, and why", **_MESSAGE, reason=_TEXT),
+    "agent.handover": _schema("Another agent takes over", **_MESSAGE, to={"type": ["string", "null"]}),
+    SUMMARY_TYPE: _schema("A summary, made by the service", text=_TEXT),
+    RECEIPT_TYPE: _schema("A context that was served", request={"type": "object"}, items={"type": "array"}),
+    FEEDBACK_TYPE: _schema("Whether a served context helped", useful=_IDS, not_useful=_IDS),
+    ERASURE_TYPE: _schema("A person or a session was erased"),
+}
+
+
+def builtin_schemas() -> dict[str, dict[int, PayloadSchema]]:
+    """Compiled, by event type and version: all are version 1."""
+    return {name: {1: compile_schema(name, 1, schema, "service")} for name, schema in SCHEMAS.items()}

@@ -1,0 +1,265 @@
+"""The sweep: what was derived from an erased subject's events leaves a partition's graph and index.
+
+Each stage's data is found by that stage's own index of the subject: the timeline (projection), the text index
+(indexing) and the vector index (enrichment), so what one stage has not seen, or gave up on, hides nothing of another.
+What stays is what a rebuild from the erased ledger makes: an event's place, type, agent, session and causes, without
+person, text, vector, entities and keywords. Entities and people whom nobody else mentions go; the session's summaries
+made before the tombstone go, and the next consolidation writes them anew without the subject.
+
+Sweeping twice changes nothing. The caller makes sure that no stage still holds an event from before the tombstone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, cast
+
+import orjson
+from redis.exceptions import ResponseError
+
+from context_graph.domain.document import filter_tag
+from context_graph.domain.erasure import Removal, Subject
+from context_graph.domain.graph import split_member
+from context_graph.domain.partition import Partition
+from context_graph.domain.position import Position
+from context_graph.domain.text import SUMMARY_ID_PREFIX
+from context_graph.store import documents as fields
+from context_graph.store import sealing
+from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.graph import Graph
+from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, is_missing_index
+from context_graph.store.keys import GraphKeys, PartitionKeys
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A derived event as it was found: what of it must go, and from where."""
+
+    id: str
+    sort_key: str | None
+    session_id: str | None
+    user_id: str | None
+    entities: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    scanned: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
+    first: Position | None = None
+    last: Position | None = None
+    in_clear: int = 0
+    sessions: set[str] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)
+
+    def touch(self, position: Position) -> None:
+        self.first = position if self.first is None or position < self.first else self.first
+        self.last = position if self.last is None or position > self.last else self.last
+
+
+class Sweeper:
+    """Sweeps any partition; `ledger` and `derived` may be the same server."""
+
+    def __init__(self, ledger: RedisClient, derived: RedisClient, graph: Graph) -> None:
+        self._ledger = ledger
+        self._derived = derived
+        self._graph = graph
+        scripts = files("context_graph.store").joinpath("lua")
+        self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
+        self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
+        self._command: Any = derived.execute_command
+
+    async def sweep(self, partition: Partition, subject: Subject, tombstone: Position) -> Removal:
+        """Remove what was derived from the subject's events here. Raises StoreUnavailable."""
+        keys, tally = self._graph.keys(partition), _Tally()
+        with store_errors("sweeping what was derived"):
+            if subject.kind == "session":
+                tally.sessions.add(subject.id)
+            await self._by_timeline(partition, keys, subject, tally)
+            for index, prefix in (
+                (keys.text_index, keys.document_prefix),
+                (keys.vector_index, keys.vector_prefix + "0:"),
+            ):
+                await self._by_index(keys, subject, tally, index, prefix)
+            if subject.kind == "user":
+                await self._forget_user(keys, subject.id, tally)
+            await self._drop_summaries(keys, tombstone, tally)
+            await self._drop_dead_letters(partition, tally)
+        return Removal(
+            scanned=dict(tally.scanned),
+            removed={kind: count for kind, count in sorted(tally.removed.items()) if count},
+            first=None if tally.first is None else str(tally.first),
+            last=None if tally.last is None else str(tally.last),
+            left_in_clear=tally.in_clear,
+        )
+
+    async def _by_timeline(self, partition: Partition, keys: GraphKeys, subject: Subject, tally: _Tally) -> None:
+        """Oldest first; the timeline itself stays until the end, so that an interrupted sweep finds the same again."""
+        timeline, start = keys.timeline(subject.kind, subject.id), 0
+        while members := cast("list[bytes]", await self._derived.zrange(timeline, start, start + _PAGE - 1)):
+            ids = []
+            for member in members:
+                position, event_id = split_member(partition.bucket, member.decode())
+                tally.touch(position)
+                ids.append((event_id, position.sort_key))
+            await self._count_clear(partition, [Position.of_sort_key(partition.bucket, at) for _, at in ids], tally)
+            await self._remove(keys, subject, dict(ids), tally)
+            start += len(members)
+
+    async def _by_index(self, keys: GraphKeys, subject: Subject, tally: _Tally, index: str, prefix: str) -> None:
+        """What the index still finds, page by page: what was removed is not found again."""
+        name = fields.USER if subject.kind == "user" else fields.SESSION
+        query = f"@{name}:{{{filter_tag(subject.id)}}}"
+        seen: set[str] = set()
+        while True:
+            try:
+                answer = await self._command("FT.SEARCH", index, query, "NOCONTENT", "LIMIT", 0, _PAGE, "DIALECT", 2)
+            except ResponseError as error:
+                if is_missing_index(error):
+                    return
+                raise
+            ids = {key.decode()[len(prefix) :] for key in answer[1:]} - seen
+            if not ids:
+                return
+            seen |= ids
+            summaries = {doc_id for doc_id in ids if doc_id.startswith(SUMMARY_ID_PREFIX)}
+            tally.sessions |= {doc_id.removeprefix(SUMMARY_ID_PREFIX + "session/") for doc_id in summaries}
+            await self._remove(keys, subject, dict.fromkeys(ids - summaries), tally)
+
+    async def _remove(self, keys: GraphKeys, subject: Subject, ids: dict[str, str | None], tally: _Tally) -> None:
+        """Documents, vectors and personal attributes of these events; `ids` says where they stand, if known."""
+        found = await self._read(keys, ids)
+        tally.scanned["events"] += len(set(ids) - tally.ids)
+        tally.ids |= set(ids)
+        # Timelines first: what they are found by is in what goes next, and a sweep may be interrupted.
+        tally.sessions |= {event.session_id for event in found if event.session_id is not None}
+        await self._leave_entities(keys, found, tally)
+        if subject.kind == "session":
+            await self._leave_users(keys, found)
+        pipe = self._derived.pipeline(transaction=False)
+        for event in found:
+            pipe.delete(keys.document(event.id))
+            pipe.delete(keys.vector(event.id))
+            pipe.hdel(keys.event(event.id), "user_id", EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
+        answers = await pipe.execute()
+        for kind, offset in (("documents", 0), ("vectors", 1), ("attributes", 2)):
+            tally.removed[kind] += sum(answers[offset::3])
+
+    async def _leave_entities(self, keys: GraphKeys, found: Sequence[_Found], tally: _Tally) -> None:
+        left: dict[str, list[str]] = {}
+        for event in found:
+            if event.sort_key is not None:
+                for entity in event.entities:
+                    left.setdefault(entity, []).append(event.sort_key + event.id)
+        pipe = self._derived.pipeline(transaction=False)
+        for name, members in left.items():
+            timeline = keys.timeline("entity", name)
+            pipe.zrem(timeline, *members)
+            touched = [timeline, keys.registry("entity"), keys.entity(name)]
+            await self._settle(keys=touched, args=[name], client=pipe)
+        answers = await pipe.execute() if left else []
+        tally.removed["mentions"] += sum(answers[0::2])
+        tally.removed["entities"] += sum(answers[1::2])
+
+    async def _leave_users(self, keys: GraphKeys, found: Sequence[_Found]) -> None:
+        """An erased session's events leave the timelines of whom they were about. A person's own goes at the end."""
+        by_user: dict[str, list[str]] = {}
+        for event in found:
+            if event.sort_key is not None and event.user_id is not None:
+                by_user.setdefault(event.user_id, []).append(event.sort_key + event.id)
+        pipe = self._derived.pipeline(transaction=False)
+        for user_id, members in by_user.items():
+            timeline = keys.timeline("user", user_id)
+            pipe.zrem(timeline, *members)
+            # A person has no node of its own: the timeline stands for it.
+            await self._settle(keys=[timeline, keys.registry("user"), timeline], args=[user_id], client=pipe)
+        if by_user:
+            await pipe.execute()
+
+    async def _read(self, keys: GraphKeys, ids: dict[str, str | None]) -> list[_Found]:
+        pipe = self._derived.pipeline(transaction=False)
+        for event_id in ids:
+            pipe.hmget(keys.event(event_id), "session", "user_id", EVENT_ENTITIES)
+            pipe.hget(keys.vector(event_id), fields.AT)
+            pipe.hmget(keys.document(event_id), fields.AT, fields.META)
+        answers = await pipe.execute() if ids else []
+        return [
+            _found(event_id, known, *answers[3 * place : 3 * place + 3])
+            for place, (event_id, known) in enumerate(ids.items())
+        ]
+
+    async def _forget_user(self, keys: GraphKeys, user_id: str, tally: _Tally) -> None:
+        pipe = self._derived.pipeline(transaction=False)
+        pipe.delete(keys.timeline("user", user_id))
+        pipe.zrem(keys.registry("user"), user_id)
+        tally.removed["timelines"] += (await pipe.execute())[0]
+
+    async def _drop_summaries(self, keys: GraphKeys, tombstone: Position, tally: _Tally) -> None:
+        """Of every session touched; one made after the tombstone knows nothing of the subject and stays."""
+        for session_id in sorted(tally.sessions):
+            scope = f"session/{session_id}"
+            document = SUMMARY_ID_PREFIX + scope
+            pipe = self._derived.pipeline(transaction=False)
+            for key, version in (
+                (keys.summary(scope), "order"),
+                (keys.document(document), fields.AT),
+                (keys.vector(document), fields.AT),
+            ):
+                await self._drop(keys=[key], args=[version, tombstone.sort_key], client=pipe)
+            pipe.delete(keys.consolidated(session_id), keys.episodes(session_id))
+            answers = await pipe.execute()
+            tally.removed["summaries"] += int(any(answers[:3]))
+            tally.scanned["sessions"] += 1
+
+    async def _drop_dead_letters(self, partition: Partition, tally: _Tally) -> None:
+        """Those of erased events: reason and traceback may quote them. Told by the entry, whose key is gone."""
+        keys = PartitionKeys(partition)
+        start = "-"
+        while page := cast("list[Any]", await self._ledger.xrange(keys.dead_letters, start, "+", count=_PAGE)):
+            start = f"({page[-1][0].decode()}"
+            gone = await self._erased_among(keys, partition, page, tally)
+            tally.scanned["dead_letters"] += len(page)
+            if gone:
+                tally.removed["dead_letters"] += await self._ledger.xdel(keys.dead_letters, *gone)
+
+    async def _erased_among(self, keys: PartitionKeys, partition: Partition, page: Any, tally: _Tally) -> list[bytes]:
+        pipe = self._ledger.pipeline(transaction=False)
+        for _, letter in page:
+            stream_id = Position.parse(letter[b"position"].decode()).stream_id
+            pipe.xrange(keys.ledger, stream_id, stream_id)
+        entries = [answer[0][1].get(b"e", b"") if answer else b"" for answer in await pipe.execute()]
+        tags = sorted({tag for body in entries if sealing.is_sealed(body) for tag in sealing.tags_of(body)})
+        held: Any = await self._ledger.hmget(keys.vault, tags) if tags else []
+        erased = {tag for tag, key in zip(tags, held, strict=True) if key is None}
+        return [
+            identifier
+            for (identifier, letter), body in zip(page, entries, strict=True)
+            if (sealing.is_sealed(body) and erased.intersection(sealing.tags_of(body)))
+            or letter[b"event_id"].decode() in tally.ids
+        ]
+
+    async def _count_clear(self, partition: Partition, positions: Sequence[Position], tally: _Tally) -> None:
+        """Events from before sealing was on: they are hidden, but their bytes stay in the stream."""
+        pipe = self._ledger.pipeline(transaction=False)
+        for position in positions:
+            pipe.xrange(PartitionKeys(partition).ledger, position.stream_id, position.stream_id)
+        for entries in await pipe.execute():
+            tally.in_clear += sum(not sealing.is_sealed(values.get(b"e", b"")) for _, values in entries)
+
+
+def _found(event_id: str, known: str | None, node: Any, vector_at: bytes | None, document: Any) -> _Found:
+    session, user, entities = node
+    at = vector_at or document[0]
+    meta: dict[str, Any] = orjson.loads(document[1]) if document[1] else {}
+    return _Found(
+        id=event_id,
+        sort_key=known or (at.decode() if at else None),
+        session_id=session.decode() if session else meta.get("session"),
+        user_id=user.decode() if user else meta.get("user"),
+        entities=tuple(orjson.loads(entities)) if entities else (),
+    )
