@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
@@ -21,6 +22,10 @@ from context_graph.local.redis_server import EmbeddedRedis, embedded_redis
 from context_graph.settings import DeliverySettings, Settings
 from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.keys import home_of
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 if TYPE_CHECKING:
     from context_graph.bootstrap import Resources

@@ -114,6 +114,9 @@ BAD: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("reserved origin", event(1, origin="derived"), 422, "/origin", "another"),
     ("reserved type", event(1, event_type="memory.receipt"), 422, "/event_type", "another"),
     ("empty id", event(1, event_id=""), 422, "/event_id", "longer"),
+    ("a line break in an id", event(1, event_id="a\nb"), 422, "/event_id", "printable"),
+    ("a NUL in a session", event(1, session_id="a\x00"), 422, "/session_id", "printable"),
+    ("an id of a summary", event(1, event_id="summary:session/s1"), 422, "/event_id", "another"),
 ]
 
 

@@ -161,7 +161,8 @@ async def test_events_without_an_id_are_given_one_before_they_are_sent(client: S
 
 async def test_the_sample_is_ingested_asked_searched_and_followed_by_commands(service: Service) -> None:
     ingested = await run(service, "ingest", _SAMPLE / "support.ndjson", _SAMPLE / "coding.ndjson", "--wait")
-    assert (ingested.code, ingested.err) == (0, "")
+    assert ingested.code == 0
+    assert all(line.startswith("waiting: ") for line in ingested.err.splitlines()), "what --wait tells, nothing else"
     assert "2 files: 297 events: 297 new" in ingested.out
 
     asked = await run(service, "context", _QUESTION, "--budget", "1500", "--explain")

@@ -188,7 +188,7 @@ async def test_a_session_is_paged_from_any_position_its_own_or_not(ledger: Ledge
 
 
 async def test_ids_and_sessions_may_hold_any_character(ledger: Ledger, partition: Partition) -> None:
-    strange = ["a b", "{x}:ledger", "é山🏕", "line\nbreak", "*", ":ids", "%00"]
+    strange = ["a b", "{x}:ledger", "é山🏕", "*", ":ids", "%00"]
     events = [envelope(n, event_id=text, session_id=text) for n, text in enumerate(strange)]
     await append(ledger, partition, events)
     for known in events:

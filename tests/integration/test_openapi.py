@@ -169,7 +169,7 @@ async def test_odd_targets_are_answered(service: Service, target: bytes) -> None
     assert b"x-request-id" in answer.lower()
 
 
-@pytest.mark.parametrize("event_id", ["a\nb", "a\n", "\n", "a/b", " ", "%2F", "?#", "\x00", "é👍", ".."])
+@pytest.mark.parametrize("event_id", ["a/b", "a//b", " ", "%2F", "?#", "é👍", ".."])
 async def test_an_event_of_any_id_can_be_read(http: httpx2.AsyncClient, event_id: str) -> None:
     await http.post("/v1/events", json=event(1, event_id=event_id))
     path = "/v1/events/" + quote(event_id, safe="").replace(".", "%2E")

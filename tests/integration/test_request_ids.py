@@ -75,4 +75,4 @@ async def test_head_answers_as_get_without_the_body(http: httpx2.AsyncClient) ->
 
 async def test_a_path_with_a_slash_too_many_is_not_there(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/v1/search/", json={"query": "x"})
-    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-route")
