@@ -14,12 +14,14 @@ import pytest
 from context_graph.bootstrap import Resources
 from context_graph.domain.document import Document, Enrichment, Mention, filter_tag
 from context_graph.domain.event import TenantId
+from context_graph.domain.filters import NO_FILTERS
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError
 from context_graph.store.documents import vector_bytes
 from context_graph.store.index import ENTITY_FORM_PREFIX, Index
 from context_graph.store.keys import GraphKeys
+from context_graph.store.queries import Searcher
 from tests.waiting import until
 
 PARTITION = Partition(TenantId("acme"), 0)
@@ -210,3 +212,23 @@ async def test_what_was_written_before_the_index_is_taken_up_by_it(resources: Re
         return await search(resources, KEYS.text_index, "parcel") == [KEYS.document("e1")]
 
     await until(found)
+
+
+async def test_a_rare_word_outranks_common_ones_however_often_a_document_is_delivered(resources: Resources) -> None:
+    """RediSearch counts the words of a rewritten document twice until its garbage collection: nothing is rewritten."""
+    searcher = Searcher(resources.derived_redis)
+    documents = [document(f"e{n}", f"the parcel of order {n} is on its way to the customer") for n in range(60)]
+    documents.append(document("rare", "the zwitterion of order 61 is on its way"))
+
+    async def scores() -> dict[str, float]:
+        terms = ("parcel", "way", "order", "zwitterion")
+        hits = await searcher.hits(PARTITION, vector=None, terms=terms, filters=NO_FILTERS, limit=100)
+        return hits.text
+
+    await resources.index.put_documents(PARTITION, documents)
+    first = await scores()
+    assert max(first, key=lambda doc_id: first[doc_id]) == "rare"
+    for _ in range(3):
+        await resources.index.put_documents(PARTITION, documents)
+        await resources.index.put_enrichments(PARTITION, [enrichment(found) for found in documents])
+    assert await scores() == pytest.approx(first)
