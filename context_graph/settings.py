@@ -173,8 +173,6 @@ class RetrievalSettings(BaseModel):
     """Working memory and search."""
 
     candidates: int = Field(default=100, ge=10, le=1000, description="candidates asked of each channel")
-    deadline_seconds: float = Field(default=5.0, gt=0, description="longest time for one context or search")
-    max_token_budget: int = Field(default=128_000, ge=64)
     tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
     receipts: bool = Field(default=True, description="append a receipt event for each served context")
 

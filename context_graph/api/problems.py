@@ -90,13 +90,12 @@ ARCHIVE = Kind(
     "archive-damaged", 503, "The archive is damaged",
     "Run `context-graph archive verify`; bring back the file that `detail` names.",
 )  # fmt: skip
-TIMEOUT = Kind("wait-timeout", 504, "The stages did not get there in time", "Wait longer, or look at /health/ready.")
 INTERNAL = Kind("internal", 500, "A defect of the service", "Report it with the request id; the log has the details.")
 
 KINDS: tuple[Kind, ...] = (
     INVALID, TOO_LARGE, MALFORMED, BROKEN_BODY, ENCODING, CONFLICT, KEY_RUNNING, KEY_REUSED, UNKNOWN,
     NO_ROUTE, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
-    SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, STORE, MODEL, TIMEOUT, ARCHIVE, INTERNAL,
+    SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, STORE, MODEL, ARCHIVE, INTERNAL,
     USER_ERASED, SESSION_ERASED, UNERASABLE, LOCKED,
 )  # fmt: skip
 REFUSED = (QUOTA, OVERLOADED, NOT_REPLICATED)

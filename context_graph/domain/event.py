@@ -28,7 +28,6 @@ SUMMARY_TYPE = "memory.summary"
 RECEIPT_TYPE = "memory.receipt"
 FEEDBACK_TYPE = "memory.feedback"
 ERASURE_TYPE = "memory.erasure"
-DERIVED_PREFIX = "memory."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,12 @@ as a node: whatever reads the graph shows a named but absent event as a placehol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from context_graph.domain.position import Position
 
-NodeKind = Literal["event", "session", "agent", "user", "tool", "entity", "episode", "summary", "placeholder"]
-EdgeType = Literal["FOLLOWS", "CAUSED_BY", "IN_SESSION", "BY_AGENT", "ABOUT", "USED_TOOL", "REFERENCES", "SUMMARIZES"]
 TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
 
 
@@ -91,6 +89,3 @@ class GraphDelta:
             for summary in other.summaries.values():
                 self.put_summary(summary)
         return self
-
-
-Attributes = Mapping[str, str | int | float | list[str] | None]

@@ -91,10 +91,3 @@ async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisC
         yield client
     finally:
         await client.aclose()
-
-
-async def server_facts(client: RedisClient) -> dict[str, Any]:
-    """What INFO says, as one flat dictionary of strings and numbers."""
-    with store_errors("INFO"):
-        facts: dict[str, Any] = await client.info("everything")
-    return facts

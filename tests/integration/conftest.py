@@ -11,9 +11,12 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from context_graph.bootstrap import open_resources
+from context_graph.bootstrap import Resources, open_resources
+from context_graph.delivery.runtime import Source
+from context_graph.domain.partition import Partition
 from context_graph.local.redis_server import EmbeddedRedis, embedded_redis
 from context_graph.settings import DeliverySettings, Settings, VaultSettings
+from tests.ledger_events import only_partition
 from tests.service import Service, ServiceThread
 
 MASTER_KEY = b64encode(bytes(32)).decode()
@@ -58,3 +61,15 @@ async def http(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
     """An HTTP client of the test's tenant."""
     async with service.client() as client:
         yield client
+
+
+@pytest.fixture
+async def partition(resources: Resources) -> Partition:
+    """The only partition of the test's own Redis."""
+    return await only_partition(resources.tenants)
+
+
+@pytest.fixture
+async def source(resources: Resources) -> Source:
+    """What a stage reads from, on the test's own Redis."""
+    return resources.source

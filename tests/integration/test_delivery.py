@@ -23,16 +23,6 @@ from tests.stages import STAGE, Recorder, fails_on, ids, running, settled, start
 from tests.waiting import until
 
 
-@pytest.fixture
-async def partition(resources: Resources) -> Partition:
-    return await only_partition(resources.tenants)
-
-
-@pytest.fixture
-async def source(resources: Resources) -> Source:
-    return resources.source
-
-
 async def test_every_event_is_handled_in_ledger_order(
     resources: Resources, source: Source, partition: Partition
 ) -> None:

@@ -28,16 +28,6 @@ from tests.stages import STAGE, Recorder, exists, fails_on, ids, running, settle
 from tests.waiting import until
 
 
-@pytest.fixture
-async def partition(resources: Resources) -> Partition:
-    return await only_partition(resources.tenants)
-
-
-@pytest.fixture
-async def source(resources: Resources) -> Source:
-    return resources.source
-
-
 async def test_what_a_worker_handled_and_did_not_acknowledge_is_handled_again_after_its_death(
     resources: Resources, source: Source, partition: Partition
 ) -> None:
