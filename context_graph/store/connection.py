@@ -7,13 +7,15 @@ times. RESP2 is asked for so that raw FT.* answers have one shape on every serve
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import hiredis
 from redis import exceptions
-from redis.asyncio import Connection, Redis
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
@@ -30,10 +32,13 @@ _AWAY = (
 _AWAY_CODES = ("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "NOREPLICAS")
 
 
-class PackedConnection(Connection):
-    """A connection that packs commands by hiredis, as redis-py's blocking one does.
+class _Sending(AbstractConnection):
+    """How every kind of connection packs and sends commands.
 
-    redis-py's asyncio connection packs in Python, which was nearly half of what Stage 1 spent.
+    Packed by hiredis, as redis-py's blocking connection does: its asyncio one packs in Python, which was nearly half of
+    what Stage 1 spent. Sent without `asyncio.wait_for`, which redis-py uses here: on Python 3.11 that swallows a
+    cancellation which comes while the write ends, and the task goes on for ever (seen: three of four cancellations in
+    the middle of commands, and a worker that did not end with its configuration error).
     """
 
     def pack_command(self, *args: Any) -> list[bytes]:
@@ -41,6 +46,47 @@ class PackedConnection(Connection):
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
         return [b"".join(_packed(tuple(command)) for command in commands)]
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        """Connect if need be, then write within `socket_timeout`. Raises redis-py's ConnectionError or TimeoutError."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        packed = command.encode() if isinstance(command, str) else command
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                writer = self._writer
+                if writer is None:
+                    raise exceptions.ConnectionError("the connection was closed before the command was written")
+                writer.writelines([packed] if isinstance(packed, bytes) else packed)
+                await writer.drain()
+        except BaseException as error:  # half a command may be out: nothing can be sent on this connection any more
+            await self.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                raise exceptions.TimeoutError("writing to Redis took too long") from error
+            if isinstance(error, OSError):
+                raise exceptions.ConnectionError(f"writing to Redis failed: {error}") from error
+            raise
+
+
+class _TcpConnection(_Sending, Connection):
+    """redis://"""
+
+
+class _TlsConnection(_Sending, SSLConnection):
+    """rediss://"""
+
+
+class _UnixConnection(_Sending, UnixDomainSocketConnection):
+    """unix://"""
+
+
+_SENDING: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _TcpConnection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
 
 
 def _packed(args: tuple[Any, ...]) -> bytes:
@@ -71,10 +117,8 @@ def store_errors(doing: str) -> Iterator[None]:
 async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisClient]:
     """A client for `url`, closed at the end. `waiting=True` for blocking reads and subscriptions."""
     try:
-        plain: dict[str, Any] = {"connection_class": PackedConnection} if url.startswith("redis://") else {}
         client = Redis.from_url(
             url,
-            **plain,
             protocol=2,
             decode_responses=False,
             socket_timeout=None if waiting else 30,
@@ -87,6 +131,8 @@ async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisC
         raise ConfigurationError(
             f"CG_REDIS_URL is not a Redis address (redis://:password@host:6379/0): {error}"
         ) from error
+    pool: Any = client.connection_pool
+    pool.connection_class = _SENDING[pool.connection_class]  # an address decides over a class given beside it
     try:
         yield client
     finally:
