@@ -16,6 +16,7 @@ from context_graph.store.archive_files import open_files
 from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.dead_letters import DeadLetters
 from context_graph.store.erasures import Erasures
+from context_graph.store.generations import Generations
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
 from context_graph.store.index import Index
@@ -47,6 +48,7 @@ class Resources:
     groups: Groups
     dead_letters: DeadLetters
     leases: Leases
+    generations: Generations
     graph: Graph
     index: Index
 
@@ -61,7 +63,7 @@ class Resources:
         servers = [("ledger", self.ledger_redis)]
         if self.derived_redis is not self.ledger_redis:
             servers.append(("derived", self.derived_redis))
-        sweeper = Sweeper(self.ledger_redis, self.derived_redis, self.graph)
+        sweeper = Sweeper(self.ledger_redis, self.derived_redis, self.generations)
         return Eraser(self.erasures, sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers))
 
     @property
@@ -85,6 +87,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         waiting_redis = await stack.enter_async_context(open_redis(url, waiting=True))
         derived_redis = ledger_redis if derived_url == url else await stack.enter_async_context(open_redis(derived_url))
         vault = Vault(ledger_redis, settings.vault)
+        generations = Generations(ledger_redis)
         yield Resources(
             settings=settings,
             ledger_redis=ledger_redis,
@@ -100,8 +103,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             groups=Groups(ledger_redis, waiting_redis),
             dead_letters=DeadLetters(ledger_redis),
             leases=Leases(ledger_redis),
-            graph=Graph(derived_redis),
-            index=Index(derived_redis, settings.embedding.dimensions),
+            generations=generations,
+            graph=Graph(derived_redis, generations.live),
+            index=Index(derived_redis, settings.embedding.dimensions, generations.live),
         )
 
 

@@ -86,6 +86,10 @@ class AlreadyExists(PermanentError):
     """Something by that name is there already; nothing was changed."""
 
 
+class NotNow(PermanentError):
+    """What was asked for is not possible in the state that things are in; the message says what is. Nothing changed."""
+
+
 class UnknownThing(PermanentError):
     """Nothing by that id exists in this tenant. `kind` is what was asked for (event, receipt …)."""
 

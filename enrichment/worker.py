@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from context_graph.bootstrap import Resources
-from context_graph.delivery.runtime import Source, run_stage
+from context_graph.delivery.generations import run_generations
 from context_graph.domain.stages import ENRICHMENT, INDEXING
 from context_graph.errors import ModelUnavailable
 from context_graph.models.embedder import Embedder, open_embedder
@@ -27,24 +27,33 @@ log = structlog.get_logger(__name__)
 
 async def run(resources: Resources, stop: asyncio.Event) -> None:
     """Run both stages until `stop` is set. Raises ConfigurationError when a model can never work as configured."""
-    source = resources.source
     try:
         async with asyncio.TaskGroup() as tasks:
-            indexing = run_stage(source, INDEXING, IndexingHandler(resources.index), stop)
-            tasks.create_task(indexing, name="indexing")
-            tasks.create_task(_enrich(resources, source, stop), name="enrichment")
+            tasks.create_task(_index(resources, stop), name="indexing")
+            tasks.create_task(_enrich(resources, stop), name="enrichment")
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
 
 
-async def _enrich(resources: Resources, source: Source, stop: asyncio.Event) -> None:
+async def _index(resources: Resources, stop: asyncio.Event) -> None:
+    def indexing(generation: int) -> IndexingHandler:
+        return IndexingHandler(resources.index.at(generation))
+
+    await run_generations(resources.source, resources.generations, INDEXING, indexing, stop)
+
+
+async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
     settings = resources.settings
     async with AsyncExitStack() as stack:
         embedder = await stack.enter_async_context(open_embedder(settings.embedding, settings.data_dir / "models"))
         recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
         await _warm(embedder, recogniser)
-        handler = EnrichmentHandler(resources.index, embedder, recogniser)
-        await run_stage(source, ENRICHMENT, handler, stop, batch=settings.embedding.batch_events)
+
+        def enriching(generation: int) -> EnrichmentHandler:
+            return EnrichmentHandler(resources.index.at(generation), embedder, recogniser)
+
+        batch = settings.embedding.batch_events
+        await run_generations(resources.source, resources.generations, ENRICHMENT, enriching, stop, batch=batch)
 
 
 async def _warm(embedder: Embedder, recogniser: Recogniser) -> None:

@@ -1,6 +1,6 @@
 """The fold: from an event to the facts it adds to the graph. Pure, and the only place that decides them.
 
-FOLD_VERSION changes when the same events would give another graph; a rebuild then fills a new generation.
+Whoever changes what it decides raises `FOLD_VERSION` (`domain/graph.py`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from context_graph.domain.event import SUMMARY_TYPE, JsonValue, LedgerEvent
 from context_graph.domain.graph import EventNode, GraphDelta, SummaryNode, timeline_member
 from context_graph.errors import PermanentError
-
-FOLD_VERSION = 1
 
 
 def fold(events: Iterable[LedgerEvent]) -> GraphDelta:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from context_graph.bootstrap import Resources
-from context_graph.delivery.runtime import run_stage
+from context_graph.delivery.generations import run_generations
 from context_graph.domain.event import ERASURE_TYPE, LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import PROJECTION
@@ -40,12 +40,20 @@ class Projection:
         await vault.bury(partition, tag, tombstone.envelope.event_id)
 
 
+async def project(resources: Resources, stop: asyncio.Event) -> None:
+    """Stage 1 of every generation."""
+
+    def projection(generation: int) -> Projection:
+        return Projection(resources.graph.at(generation), resources.vault)
+
+    await run_generations(resources.source, resources.generations, PROJECTION, projection, stop)
+
+
 async def run(resources: Resources, stop: asyncio.Event) -> None:
     """Project, and finish erasures, until `stop`."""
-    projection = Projection(resources.graph, resources.vault)
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_stage(resources.source, PROJECTION, projection, stop), name="projection")
+            tasks.create_task(project(resources, stop), name="projection")
             erasing = resources.eraser.run(stop, resources.settings.delivery.poll_seconds)
             tasks.create_task(erasing, name="erasing")
     except ExceptionGroup as failures:

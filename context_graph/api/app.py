@@ -35,6 +35,7 @@ from context_graph.api.auth import Authenticator
 from context_graph.api.problems import KINDS
 from context_graph.api.rendering import json_response
 from context_graph.api.services import Services
+from context_graph.api.steady import SteadyReads
 from context_graph.bootstrap import Resources, open_resources
 from context_graph.delivery.notices import Notices
 from context_graph.delivery.tail import Tail
@@ -113,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         "/problems/{code}", _explain_problem, methods=["GET"], tags=["health"], summary="Explain an error",
         responses={200: shapes.PROBLEM_KIND, **problems.documented(problems.UNKNOWN)}, openapi_extra={"security": []},
     )  # fmt: skip
+    app.add_middleware(SteadyReads)
     # Added last: it stands outermost.
     app.add_middleware(request_ids.RequestIds, make_id=request_ids.numbered_ids(secrets.token_hex(8)))
     openapi.complete(app, settings.api.key_header)
@@ -142,18 +144,20 @@ def _services(resources: Resources, embedder: Embedder) -> Services:
     def now_ms() -> int:
         return int(time.time() * 1000)
 
+    live = resources.generations.live
     parts = RetrievalParts(
-        searcher=Searcher(resources.derived_redis),
+        searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
         graph=resources.graph,
         groups=resources.groups,
+        generations=resources.generations,
         ledger=resources.ledger,
         embedder=embedder,
         counters={name: open_counter(name) for name in TOKENIZERS},
         settings=settings.retrieval,
         now_ms=now_ms,
     )
-    pressure = Pressure(resources.ledger_redis, resources.groups, settings.overload)
+    pressure = Pressure(resources.ledger_redis, resources.groups, settings.overload, generation=live)
     admission = Admission(resources.quotas, pressure)
     registry = Schemas(resources.schemas, time.monotonic)
     ingest = Ingest(resources.ledger, Validator(settings.ledger, now_ms), admission, registry)

@@ -21,7 +21,7 @@ from context_graph.api.services import services_of
 from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import RedisFacts, redis_problems
-from context_graph.domain.stages import STAGES, Stage, StageProgress
+from context_graph.domain.stages import Stage, StageProgress, stages_of
 from context_graph.errors import StoreUnavailable
 from context_graph.observability.metrics import CONTENT_TYPE, StageReading
 from context_graph.settings import LedgerSettings
@@ -63,7 +63,7 @@ async def ready(request: Request) -> Response:
             for partition in tenant.partitions:
                 dead[str(partition)] = await resources.dead_letters.count(partition)
                 problems += await _partition_problems(resources, partition, dead[str(partition)])
-                for stage in STAGES:
+                for stage in stages_of(await resources.generations.live(tenant.name)):
                     reading, progress = await _progress(resources, partition, stage)
                     readings.append(reading)
                     stalled = progress.problem(resources.settings.delivery.stall_seconds)
@@ -101,7 +101,7 @@ async def metrics(request: Request) -> Response:
     resources = services.resources
     for tenant in await resources.tenants.all():
         for partition in tenant.partitions:
-            for stage in STAGES:
+            for stage in stages_of(await resources.generations.live(tenant.name)):
                 reading, _ = await _progress(resources, partition, stage)
                 services.metrics.set_stage(reading)
             index = await resources.index.statistics(partition)

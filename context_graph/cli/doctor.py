@@ -123,8 +123,9 @@ async def _dead_letters(resources: Resources, partitions: Sequence[Partition]) -
 async def _stage(
     resources: Resources, partitions: Sequence[Partition], stage: Stage, dead: Sequence[str]
 ) -> StageFacts:
-    states = [await resources.groups.state(partition, stage.group) for partition in partitions]
-    members = [await resources.groups.members(partition, stage.group) for partition in partitions]
+    groups = [(p, stage.of(await resources.generations.live(p.tenant)).group) for p in partitions]
+    states = [await resources.groups.state(partition, group) for partition, group in groups]
+    members = [await resources.groups.members(partition, group) for partition, group in groups]
     idle = [found.idle_seconds for found in members if found.idle_seconds is not None]
     return StageFacts(
         group=stage.group,
@@ -133,7 +134,7 @@ async def _stage(
         pending=sum(state.pending for state in states),
         idle_seconds=max(idle, default=None),
         living=max((found.living for found in members), default=0),
-        dead_letters=sum(group == stage.group for group in dead),
+        dead_letters=sum(group in {stage.group, *(name for _, name in groups)} for group in dead),
     )
 
 

@@ -24,11 +24,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from traceback import format_exception
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
@@ -50,6 +50,10 @@ _MISSED_BEATS = 5
 log = structlog.get_logger(__name__)
 
 
+Partitions: TypeAlias = Callable[[], Awaitable[Sequence[Partition]]]
+"""Which partitions to follow now."""
+
+
 class Handler(Protocol):
     """What a stage does with a batch of one partition: all of it, or raise."""
 
@@ -66,6 +70,10 @@ class Source:
     settings: DeliverySettings
     upcasters: Upcasters = UPCASTERS
     vault: Vault | None = None
+
+    async def partitions(self) -> list[Partition]:
+        """Those of every tenant. Raises StoreUnavailable."""
+        return [partition for tenant in await self.tenants.all() for partition in tenant.partitions]
 
     async def events(self, partition: Partition, entries: Sequence[Entry]) -> list[LedgerEvent]:
         """Entries opened and decoded. Raises PermanentError on one that is no envelope, StoreUnavailable."""
@@ -86,14 +94,17 @@ class _Retry:
 
 
 async def run_stage(
-    source: Source, stage: Stage, handler: Handler, stop: asyncio.Event, *, batch: int | None = None
-) -> None:
+    source: Source, stage: Stage, handler: Handler, stop: asyncio.Event, *, batch: int | None = None,
+    partitions: Partitions | None = None,
+) -> None:  # fmt: skip
     """Deliver the ledger to `handler` as a member of the stage's group until `stop` is set.
 
-    `batch` bounds the events handled at once (default: settings.batch_events).
+    `batch` bounds the events handled at once (default: settings.batch_events); `partitions` says which are followed
+    (default: all of every tenant), asked again at least every `poll_seconds`.
     """
     consumer = f"{stage.group}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    runner = _Runner(source, stage, handler, consumer, batch or source.settings.batch_events)
+    size = batch or source.settings.batch_events
+    runner = _Runner(source, stage, handler, consumer, size, partitions=partitions or source.partitions)
     async with asyncio.TaskGroup() as tasks:
         beating = tasks.create_task(_beat(source, consumer), name=f"{stage.group} heartbeat")
         try:
@@ -116,13 +127,16 @@ async def _beat(source: Source, consumer: str) -> None:
 class _Runner:
     """One consumer's loop and what it holds for later."""
 
-    def __init__(self, source: Source, stage: Stage, handler: Handler, consumer: str, batch: int) -> None:
+    def __init__(
+        self, source: Source, stage: Stage, handler: Handler, consumer: str, batch: int, *, partitions: Partitions
+    ) -> None:
         self._source = source
         self._settings = source.settings
         self._stage = stage
         self._handler = handler
         self._consumer = consumer
         self._batch = batch
+        self._all_partitions = partitions
         self._retries: list[_Retry] = []
         self._partitions: tuple[Partition, ...] = ()
         self._partitions_read_at = 0.0
@@ -169,9 +183,8 @@ class _Runner:
     async def _discover(self) -> None:
         now = time.monotonic()
         if not self._partitions or now - self._partitions_read_at >= self._settings.poll_seconds:
-            tenants = await self._source.tenants.all()
             known = set(self._partitions)
-            self._partitions = tuple(partition for tenant in tenants for partition in tenant.partitions)
+            self._partitions = tuple(await self._all_partitions())
             for partition in self._partitions:
                 if partition not in known:  # the read that finds no group returns nothing, and a pause would follow
                     await self._source.groups.ensure(partition, self._stage.group)

@@ -13,6 +13,8 @@ from typing import Literal
 
 from context_graph.domain.position import Position
 
+# Changes when the same events would give another graph; a rebuild then fills a new generation.
+FOLD_VERSION = 1
 TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
 
 

@@ -6,7 +6,7 @@ workers that run a stage and the API that reports on it can read it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,10 @@ class Stage:
     group: str
     worker: str
     gives: str
+
+    def of(self, generation: int) -> Stage:
+        """The same stage of another generation: a group of its own, from position 0. The first has the plain name."""
+        return self if generation == 1 else replace(self, group=f"{self.group}.g{generation}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +59,8 @@ INDEXING = Stage("indexing", "enrichment", "the searchable text with its filters
 ENRICHMENT = Stage("enrichment", "enrichment", "the vector, entities and keywords")
 
 STAGES: tuple[Stage, ...] = (PROJECTION, INDEXING, ENRICHMENT)
+
+
+def stages_of(generation: int) -> tuple[Stage, ...]:
+    """The stages that a generation is made by."""
+    return tuple(stage.of(generation) for stage in STAGES)

@@ -15,10 +15,11 @@ from functools import partial
 import structlog
 
 from context_graph.domain.partition import Partition, Tenant
-from context_graph.domain.stages import STAGES
+from context_graph.domain.stages import stages_of
 from context_graph.errors import Overloaded
 from context_graph.settings import OverloadSettings
 from context_graph.store.connection import RedisClient
+from context_graph.store.generations import GenerationOf, first
 from context_graph.store.groups import Groups
 from context_graph.store.readiness import memory_share
 
@@ -45,10 +46,12 @@ class Pressure:
         groups: Groups,
         settings: OverloadSettings,
         clock: Callable[[], float] = time.monotonic,
+        generation: GenerationOf = first,
     ) -> None:
         self._redis = redis
         self._groups = groups
         self._settings = settings
+        self._generation = generation
         self._clock = clock
         self._memory = _Look()
         self._lags: dict[Partition, _Look] = {}
@@ -82,7 +85,7 @@ class Pressure:
 
     async def _lag_problem(self, partition: Partition) -> str:
         limit = self._settings.max_stage_lag
-        for stage in STAGES:
+        for stage in stages_of(await self._generation(partition.tenant)):
             state = await self._groups.state(partition, stage.group)
             if state.lag + state.pending > limit:
                 behind = f"{stage.group} is {state.lag + state.pending:,} events behind in {partition}"

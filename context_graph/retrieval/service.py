@@ -21,7 +21,7 @@ from context_graph.domain.event import RECEIPT_TYPE, Envelope, EventId, JsonValu
 from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.query import Understanding, understand
-from context_graph.domain.stages import STAGES
+from context_graph.domain.stages import stages_of
 from context_graph.errors import ConfigurationError, StoreUnavailable, UnknownThing
 from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import TokenCounter
@@ -34,6 +34,7 @@ from context_graph.retrieval.render import FORMATS, Content
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
 from context_graph.settings import RetrievalSettings
 from context_graph.store import codec
+from context_graph.store.generations import Generations
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
 from context_graph.store.index import Index
@@ -98,6 +99,7 @@ class RetrievalParts:
     index: Index
     graph: Graph
     groups: Groups
+    generations: Generations
     ledger: Ledger
     embedder: Embedder
     counters: Mapping[str, TokenCounter]
@@ -207,7 +209,7 @@ class Retrieval:
             return []
         partition = tenant.partitions[position.bucket]
         deadline = time.monotonic() + wait_ms / 1000
-        waiting = [stage.group for stage in STAGES]
+        waiting = [stage.group for stage in stages_of(await self._parts.generations.live(tenant.name))]
         while True:
             waiting = [
                 group

@@ -23,13 +23,14 @@ import structlog
 
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
-from context_graph.domain.stages import STAGES
+from context_graph.domain.stages import stages_of
 from context_graph.errors import ArchiveDamaged, TemporaryError
 from context_graph.store import archive_segments as segments
 from context_graph.store import codec
 from context_graph.store.archive import Archive, Catalogue
 from context_graph.store.archive_segments import Manifest, RawEntry, Record
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.generations import Generations
 from context_graph.store.history import ARCHIVED, TRIMMED
 from context_graph.store.keys import PartitionKeys
 from context_graph.store.leases import Lease, Leases
@@ -246,7 +247,9 @@ class _Pass:
     async def _trim_behind(self, segment: Manifest) -> int | None:
         """Cut through a segment's end; how many entries went, or None when a stage needs them."""
         last = segment.last
-        arguments = [self.lease.token, last.stream_id, f"{last.ms}-{last.seq + 1}", *(s.group for s in STAGES)]
+        live = (await Generations(self.redis).read(self.partition.tenant)).live
+        groups = [stage.group for stage in stages_of(live)]
+        arguments = [self.lease.token, last.stream_id, f"{last.ms}-{last.seq + 1}", *groups]
         with store_errors("trimming the ledger"):
             verdict, value = await self.trim_script(
                 keys=[self.keys.ledger, self.keys.archived, self.keys.lease(LEASE)], args=arguments

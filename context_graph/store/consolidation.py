@@ -69,7 +69,7 @@ class ConsolidationStore:
             start += len(page)
 
     async def _states(self, partition: Partition, session_ids: list[str]) -> list[SessionState]:
-        keys = self._graph.keys(partition)
+        keys = await self._graph.keys(partition)
         pipe: Any = self._redis.pipeline(transaction=False)
         for session_id in session_ids:
             timeline = keys.timeline("session", session_id)
@@ -92,7 +92,7 @@ class ConsolidationStore:
 
     async def remember(self, partition: Partition, session_id: str, seen: Seen) -> None:
         """What a pass saw of a session, so that the next one reads nothing when that is all there is."""
-        key = self._graph.keys(partition).consolidated(session_id)
+        key = (await self._graph.keys(partition)).consolidated(session_id)
         fields: Any = {"count": seen.count, "last": seen.last, "rules": seen.rules}
         with store_errors("remembering a session"):
             await self._redis.hset(key, mapping=fields)

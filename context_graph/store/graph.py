@@ -18,6 +18,7 @@ from context_graph.domain.graph import EventNode, GraphDelta, SummaryNode, Timel
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import GraphKeys
 
 _OPTIONAL = ("user_id", "tool_name", "status", "trace_id")
@@ -39,18 +40,24 @@ class TimelineEntry:
 class Graph:
     """Writes deltas to and reads neighbourhoods from the graph of any partition."""
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(self, redis: RedisClient, generation: GenerationOf = first) -> None:
+        """`generation`: which one of a tenant is read and written."""
         self._redis = redis
+        self._generation = generation
         source = files("context_graph.store").joinpath("lua/put_newest.lua").read_text()
         self._put_newest = redis.register_script(source)
 
-    def keys(self, partition: Partition) -> GraphKeys:
-        """The keys of the live generation."""
-        return GraphKeys(partition)
+    def at(self, generation: int) -> Graph:
+        """The same graph in that very generation: what writes is bound to one, whichever is live."""
+        return Graph(self._redis, always(generation))
+
+    async def keys(self, partition: Partition) -> GraphKeys:
+        """The keys of this graph's generation."""
+        return GraphKeys(partition, await self._generation(partition.tenant))
 
     async def apply(self, partition: Partition, delta: GraphDelta) -> None:
         """Write a delta in one pipelined round trip. Writing it twice, or in another order, changes nothing."""
-        keys = self.keys(partition)
+        keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for node in delta.events.values():
             pipe.execute_command("HSET", keys.event(node.id), *_event_fields(node))
@@ -70,7 +77,7 @@ class Graph:
 
     async def events(self, partition: Partition, ids: Sequence[str]) -> dict[str, EventNode]:
         """The event nodes of these ids, those that have arrived; one round trip."""
-        keys = self.keys(partition)
+        keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for event_id in ids:
             pipe.hgetall(keys.event(event_id))
@@ -81,7 +88,7 @@ class Graph:
 
     async def effects(self, partition: Partition, ids: Sequence[str], limit: int) -> dict[str, list[TimelineEntry]]:
         """Events that name these as a cause, in order of occurrence, up to `limit` of each; one round trip."""
-        keys = self.keys(partition)
+        keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for event_id in ids:
             pipe.zrange(keys.effects(event_id), 0, limit - 1, withscores=True)
@@ -101,7 +108,7 @@ class Graph:
         until: int | None = None,
     ) -> list[TimelineEntry]:
         """`limit` entries from rank `start`, oldest or newest first; none after `until` (ms)."""
-        key = self.keys(partition).timeline(kind, identifier)
+        key = (await self.keys(partition)).timeline(kind, identifier)
         high: float | str = "+inf" if until is None else until
         with store_errors("reading a timeline"):
             found: Any = (
@@ -118,7 +125,7 @@ class Graph:
 
         Two round trips. Events that Stage 1 has not seen yet have none.
         """
-        keys = self.keys(partition)
+        keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for session_id, position, event_id in events:
             pipe.zrank(keys.timeline("session", session_id), timeline_member(position, event_id))
@@ -137,7 +144,7 @@ class Graph:
         self, partition: Partition, kind: TimelineKind, *, start: int = 0, limit: int = 100
     ) -> list[tuple[str, int]]:
         """Identifiers of a kind with their latest occurrence (ms), latest first."""
-        key = self.keys(partition).registry(kind)
+        key = (await self.keys(partition)).registry(kind)
         with store_errors("reading a registry"):
             found: Any = await self._redis.zrevrange(key, start, start + limit - 1, withscores=True)
         return [(member.decode(), int(score)) for member, score in found]
@@ -145,7 +152,7 @@ class Graph:
     async def summary(self, partition: Partition, scope: str) -> SummaryNode | None:
         """The newest summary of a scope, or None."""
         with store_errors("reading a summary"):
-            fields: Any = await self._redis.hgetall(self.keys(partition).summary(scope))
+            fields: Any = await self._redis.hgetall((await self.keys(partition)).summary(scope))
         if not fields:
             return None
         return SummaryNode(

@@ -22,6 +22,7 @@ from context_graph.errors import ConfigurationError
 from context_graph.store import documents as fields
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import Fields, Part, StoredDocument
+from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import GraphKeys
 
 # Fields of an entity's hash: its label, and one field for each surface form, so that forms need no order to be merged.
@@ -47,13 +48,23 @@ class IndexStatistics:
 class Index:
     """Documents of any partition; vectors have `dimensions` numbers."""
 
-    def __init__(self, redis: RedisClient, dimensions: int) -> None:
+    def __init__(self, redis: RedisClient, dimensions: int, generation: GenerationOf = first) -> None:
+        """`generation`: which one of a tenant is read and written."""
         self._redis = redis
         self._dimensions = dimensions
-        self._ensured: set[Partition] = set()
+        self._generation = generation
+        self._ensured: set[str] = set()
         source = files("context_graph.store").joinpath("lua/replace_if_newer.lua").read_text()
         self._replace = redis.register_script(source)
         self._command: Callable[..., Awaitable[Any]] = redis.execute_command
+
+    def at(self, generation: int, dimensions: int | None = None) -> Index:
+        """The same in that very generation, whose vectors may have other dimensions."""
+        return Index(self._redis, self._dimensions if dimensions is None else dimensions, always(generation))
+
+    async def keys(self, partition: Partition) -> GraphKeys:
+        """The keys of this index's generation."""
+        return GraphKeys(partition, await self._generation(partition.tenant))
 
     async def ensure(self, partition: Partition, *, again: bool = False) -> None:
         """Create the partition's two indexes unless they are there; asked once per instance, or `again`.
@@ -61,9 +72,9 @@ class Index:
         Hashes written before an index are taken up by it. Raises ConfigurationError when the vectors of an existing
         index have other dimensions.
         """
-        if partition in self._ensured and not again:
+        keys = await self.keys(partition)
+        if keys.tag in self._ensured and not again:
             return
-        keys = GraphKeys(partition)
         text = fields.text_index_definition(keys.text_index, keys.document_prefix)
         vector = fields.vector_index_definition(keys.vector_index, keys.vector_prefix, self._dimensions)
         with store_errors("creating the index"):
@@ -79,12 +90,12 @@ class Index:
                 f"the index of {partition} holds vectors of {found} dimensions, CG_EMBEDDING__DIMENSIONS says "
                 f"{self._dimensions}: set it back to {found}, or rebuild the index for the new model"
             )
-        self._ensured.add(partition)
+        self._ensured.add(keys.tag)
 
     async def put_documents(self, partition: Partition, documents: Sequence[Document]) -> None:
         """Make these documents findable by text and filters; one round trip. Of a summary's scope the newest stays."""
         await self.ensure(partition)
-        keys = GraphKeys(partition)
+        keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for document in documents:
             await self._put(pipe, keys.document(document.id), fields.document_fields(document), fields.INDEXING_PART)
@@ -94,7 +105,7 @@ class Index:
     async def put_enrichments(self, partition: Partition, enrichments: Sequence[Enrichment]) -> None:
         """Add vectors, entities and keywords to documents, whether or not these have arrived; one round trip."""
         await self.ensure(partition)
-        keys = GraphKeys(partition)
+        keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for enrichment in enrichments:
             key = keys.vector(enrichment.document.id)
@@ -115,7 +126,7 @@ class Index:
 
         `entities`: also read the digests of their entities.
         """
-        keys = GraphKeys(partition)
+        keys = await self.keys(partition)
         wanted = [name.encode() for name in _READ]
         pipe = self._redis.pipeline(transaction=False)
         for doc_id in ids:
@@ -134,7 +145,7 @@ class Index:
 
     async def dimensions_of(self, partition: Partition) -> int | None:
         """Dimensions of the vectors in the partition's index, or None when it has no index yet."""
-        info = await self._info(GraphKeys(partition).vector_index)
+        info = await self._info((await self.keys(partition)).vector_index)
         for attribute in info.get("attributes", []):
             described = _pairs(attribute)
             if "dim" in described:
@@ -143,7 +154,7 @@ class Index:
 
     async def statistics(self, partition: Partition) -> IndexStatistics:
         """How much is in the partition's indexes; zeros when they are not there."""
-        keys = GraphKeys(partition)
+        keys = await self.keys(partition)
         text, vector = await self._info(keys.text_index), await self._info(keys.vector_index)
         return IndexStatistics(
             documents=int(text.get("num_docs", 0)),

@@ -39,6 +39,11 @@ def worker_heartbeat(consumer: str) -> str:
     return f"cg:worker:{consumer}"
 
 
+def generations(tenant: str) -> str:
+    """A tenant's table of generations (JSON): which one is read, which are fed, what each is made by."""
+    return f"cg:{{{tenant}.0}}:generations"
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionKeys:
     """Keys of the ledger's side of a partition: durable, never rebuilt."""
@@ -210,6 +215,7 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_P + r":lease:.+", "string", "ledger", "the lease"),
     KeyPattern(_P + r":fence:.+", "string", "ledger", "for ever"),
     KeyPattern(_P + r":archived", "hash", "ledger", "for ever"),
+    KeyPattern(_P + r":generations", "string", "ledger", "for ever"),
     KeyPattern(_P + r":replication-mark", "string", "ledger", "for ever"),
     KeyPattern(_G + r":event:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":entity:.+", "hash", "derived", "the generation"),

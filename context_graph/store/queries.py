@@ -19,6 +19,7 @@ from context_graph.domain.partition import Partition
 from context_graph.store import documents as fields
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import vector_bytes
+from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.index import is_missing_index
 from context_graph.store.keys import GraphKeys
 
@@ -50,8 +51,14 @@ class Hits:
 class Searcher:
     """Asks the indexes of any partition. A partition that has no index yet has no hits."""
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(self, redis: RedisClient, generation: GenerationOf = first) -> None:
+        """`generation`: which one of a tenant is asked."""
         self._redis = redis
+        self._generation = generation
+
+    def at(self, generation: int) -> Searcher:
+        """The same in that very generation."""
+        return Searcher(self._redis, always(generation))
 
     async def hits(
         self, partition: Partition, *, vector: bytes | None, terms: Sequence[str], filters: Filters, limit: int,
@@ -61,7 +68,7 @@ class Searcher:
 
         `vector`: float32 bytes of the query or None; `recorded_until`: ms of the ledger's clock, for as-of reads.
         """
-        keys = GraphKeys(partition)
+        keys = GraphKeys(partition, await self._generation(partition.tenant))
         condition = compile_filters(filters, recorded_until)
         within = await self._within(keys, filters, condition) if terms else None
         pipe = self._redis.pipeline(transaction=False)
@@ -94,7 +101,7 @@ class Searcher:
         self, partition: Partition, filters: Filters, limit: int, recorded_until: int | None = None
     ) -> list[str]:
         """Ids of the documents that satisfy the filters, latest occurrence first."""
-        keys = GraphKeys(partition)
+        keys = GraphKeys(partition, await self._generation(partition.tenant))
         condition = compile_filters(filters, recorded_until)
         # Entities are known to the vector index alone; without them the text index knows a document sooner.
         by_text = filters == _without_entities(filters)

@@ -29,7 +29,7 @@ from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.store import documents as fields
 from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.graph import Graph
+from context_graph.store.generations import Generations
 from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
 
@@ -65,30 +65,24 @@ class _Tally:
 class Sweeper:
     """Sweeps any partition; `ledger` and `derived` may be the same server."""
 
-    def __init__(self, ledger: RedisClient, derived: RedisClient, graph: Graph) -> None:
+    def __init__(self, ledger: RedisClient, derived: RedisClient, generations: Generations) -> None:
         self._ledger = ledger
         self._derived = derived
-        self._graph = graph
+        self._generations = generations
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
         self._command: Any = derived.execute_command
 
     async def sweep(self, partition: Partition, subject: Subject, tombstone: Position) -> Removal:
-        """Remove what was derived from the subject's events here. Raises StoreUnavailable."""
-        keys, tally = self._graph.keys(partition), _Tally()
+        """Remove what was derived from the subject's events here, in every generation. Raises StoreUnavailable."""
+        tally = _Tally()
+        table = await self._generations.read(partition.tenant)
         with store_errors("sweeping what was derived"):
             if subject.kind == "session":
                 tally.sessions.add(subject.id)
-            await self._by_timeline(partition, keys, subject, tally)
-            for index, prefix in (
-                (keys.text_index, keys.document_prefix),
-                (keys.vector_index, keys.vector_prefix + "0:"),
-            ):
-                await self._by_index(keys, subject, tally, index, prefix)
-            if subject.kind == "user":
-                await self._forget_user(keys, subject.id, tally)
-            await self._drop_summaries(keys, tombstone, tally)
+            for number in table.all:
+                await self._generation(partition, GraphKeys(partition, number), subject, tombstone, tally)
             await self._drop_dead_letters(partition, tally)
         return Removal(
             scanned=dict(tally.scanned),
@@ -97,6 +91,16 @@ class Sweeper:
             last=None if tally.last is None else str(tally.last),
             left_in_clear=tally.in_clear,
         )
+
+    async def _generation(
+        self, partition: Partition, keys: GraphKeys, subject: Subject, tombstone: Position, tally: _Tally
+    ) -> None:
+        await self._by_timeline(partition, keys, subject, tally)
+        for index, prefix in ((keys.text_index, keys.document_prefix), (keys.vector_index, keys.vector_prefix + "0:")):
+            await self._by_index(keys, subject, tally, index, prefix)
+        if subject.kind == "user":
+            await self._forget_user(keys, subject.id, tally)
+        await self._drop_summaries(keys, tombstone, tally)
 
     async def _by_timeline(self, partition: Partition, keys: GraphKeys, subject: Subject, tally: _Tally) -> None:
         """Oldest first; the timeline itself stays until the end, so that an interrupted sweep finds the same again."""

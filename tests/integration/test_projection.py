@@ -77,7 +77,8 @@ async def projected(resources: Resources, partition: Partition, batches: list[li
 
 
 async def forget(resources: Resources, partition: Partition) -> None:
-    keys = [key async for key in resources.derived_redis.scan_iter(f"{resources.graph.keys(partition).tag}:*")]
+    tag = (await resources.graph.keys(partition)).tag
+    keys = [key async for key in resources.derived_redis.scan_iter(f"{tag}:*")]
     if keys:
         await resources.derived_redis.delete(*keys)
 

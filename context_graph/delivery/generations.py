@@ -1,0 +1,86 @@
+"""Every generation fed by the same workers: one consumer of the delivery runtime for each, as long as a tenant has it.
+
+A worker looks at the tenants' tables once a second: a rebuild that begins is worked on by whoever runs already, and
+one that is dropped is left alone. A generation's group begins at the first event, so nothing lies between what it has
+read and what comes: catching up and following are the same thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from context_graph.delivery.runtime import Handler, Partitions, Source, run_stage
+from context_graph.domain.generations import FIRST
+from context_graph.domain.partition import Partition
+from context_graph.domain.stages import Stage
+from context_graph.errors import StoreUnavailable
+from context_graph.store.generations import Generations
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Follower:
+    task: asyncio.Task[None]
+    stop: asyncio.Event
+
+
+async def run_generations(
+    source: Source, generations: Generations, stage: Stage, handler: Callable[[int], Handler], stop: asyncio.Event, *,
+    batch: int | None = None,
+) -> None:  # fmt: skip
+    """Run `stage` for every generation that any tenant feeds, until `stop` is set.
+
+    `handler` makes the handler that writes to that generation. Raises what makes one of them fail.
+    """
+    followers: dict[int, _Follower] = {}
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                wanted = await _wanted(source, generations, set(followers))
+                for number in wanted - followers.keys():
+                    own = asyncio.Event()
+                    running = run_stage(
+                        source, stage.of(number), handler(number), own,
+                        batch=batch, partitions=_fed(source, generations, number),
+                    )  # fmt: skip
+                    name = f"{stage.of(number).group} consumer"
+                    followers[number] = _Follower(tasks.create_task(running, name=name), own)
+                for number in followers.keys() - wanted:
+                    followers.pop(number).stop.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(source.settings.poll_seconds):
+                        await stop.wait()
+            for follower in followers.values():
+                follower.stop.set()
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+
+
+async def _wanted(source: Source, generations: Generations, known: set[int]) -> set[int]:
+    """Numbers that any tenant feeds; those known while Redis is away, and the first at the start."""
+    try:
+        tables = await generations.tables([tenant.name for tenant in await source.tenants.all()])
+    except StoreUnavailable as error:
+        log.warning("generations_not_read", reason=str(error))
+        return known or {FIRST}
+    return {number for table in tables for number in table.fed} | {FIRST}
+
+
+def _fed(source: Source, generations: Generations, number: int) -> Partitions:
+    async def partitions() -> list[Partition]:
+        tenants = await source.tenants.all()
+        tables = await generations.tables([tenant.name for tenant in tenants])
+        return [
+            partition
+            for tenant, table in zip(tenants, tables, strict=True)
+            if number in table.fed
+            for partition in tenant.partitions
+        ]
+
+    return partitions
