@@ -48,7 +48,8 @@ from context_graph.ingest.ingest import Ingest
 from context_graph.ingest.pressure import Pressure
 from context_graph.ingest.schemas import Schemas
 from context_graph.ingest.validation import Validator
-from context_graph.models.embedder import Embedder, open_embedder
+from context_graph.models.embedder import Embedder
+from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.service import Retrieval, RetrievalParts
@@ -74,10 +75,10 @@ def create_app(settings: Settings) -> FastAPI:
             resources = await stack.enter_async_context(open_resources(settings))
             # One short query at a time: more threads would only wait for each other, and for the workers' own.
             embedding = settings.embedding.model_copy(update={"threads": settings.embedding.threads or 1})
-            embedder = await stack.enter_async_context(open_embedder(embedding, settings.data_dir / "models"))
-            await embedder.embed(["warm up"])  # the first query must not wait for the model to load
+            embedders = await stack.enter_async_context(open_embedders(embedding, settings.data_dir / "models"))
+            await (await embedders.of(None)).embed(["warm up"])  # the first query must not wait for the model to load
             await _first_start(resources)
-            services = app.state.services = _services(resources, embedder)
+            services = app.state.services = _services(resources, embedders)
             listening = asyncio.create_task(services.notices.run(), name="ledger notices")
             stack.push_async_callback(_ended, listening)
             log.info("api_started", version=__version__)
@@ -138,11 +139,15 @@ async def _first_start(resources: Resources) -> None:
         sys.stderr.write(f"service key of tenant {tenant.name!r}, shown only now: {key}\n")
 
 
-def _services(resources: Resources, embedder: Embedder) -> Services:
+def _services(resources: Resources, embedders: EmbedderPool) -> Services:
     settings = resources.settings
 
     def now_ms() -> int:
         return int(time.time() * 1000)
+
+    async def embedder_of(tenant: TenantId) -> Embedder:
+        table = await resources.generations.table(tenant)
+        return await embedders.of(table.recipes.get(await resources.generations.live(tenant)))
 
     live = resources.generations.live
     parts = RetrievalParts(
@@ -152,7 +157,7 @@ def _services(resources: Resources, embedder: Embedder) -> Services:
         groups=resources.groups,
         generations=resources.generations,
         ledger=resources.ledger,
-        embedder=embedder,
+        embedder_of=embedder_of,
         counters={name: open_counter(name) for name in TOKENIZERS},
         settings=settings.retrieval,
         now_ms=now_ms,

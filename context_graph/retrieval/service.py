@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from ulid import ULID
 
-from context_graph.domain.event import RECEIPT_TYPE, Envelope, EventId, JsonValue, LedgerEvent, SessionId
+from context_graph.domain.event import RECEIPT_TYPE, Envelope, EventId, JsonValue, LedgerEvent, SessionId, TenantId
 from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.query import Understanding, understand
@@ -91,6 +91,10 @@ class Found:
     missing: Sequence[str]
 
 
+EmbedderOf: TypeAlias = Callable[[TenantId], Awaitable[Embedder]]
+"""The embedder of a tenant's live generation. Raises ConfigurationError where its model cannot be loaded."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetrievalParts:
     """What retrieval reads and writes."""
@@ -101,7 +105,7 @@ class RetrievalParts:
     groups: Groups
     generations: Generations
     ledger: Ledger
-    embedder: Embedder
+    embedder_of: EmbedderOf
     counters: Mapping[str, TokenCounter]
     settings: RetrievalSettings
     now_ms: Callable[[], int]
@@ -125,7 +129,7 @@ class Retrieval:
             with timings.step("understand"):
                 understanding = understand(query.query, query.intents)
             with timings.step("embed"):
-                vector = await self._vector(query.query)
+                vector = await self._vector(tenant, query.query)
             ask = Ask(understanding, vector, scope(query), query.as_of, self._parts.settings.candidates)
             found, tail = await self._gather(tenant, query, ask, timings)
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
@@ -146,7 +150,7 @@ class Retrieval:
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
         """Documents by meaning, by words, or both; best first."""
         missing = await self._wait(tenant, query.min_position, query.wait_ms)
-        vector = await self._vector(query.query) if query.mode != "keyword" else None
+        vector = await self._vector(tenant, query.query) if query.mode != "keyword" else None
         wanted = query.offset + query.limit
         limit = max(self._parts.settings.candidates, wanted + 1)
         ask = Ask(understand(query.query), vector, query.filters, query.as_of, limit)
@@ -191,10 +195,11 @@ class Retrieval:
             causes |= {node.id: node.causes for node in nodes.values()}
         return assembly.bonds_of(candidates, causes)
 
-    async def _vector(self, text: str) -> bytes | None:
+    async def _vector(self, tenant: Tenant, text: str) -> bytes | None:
         if not text.strip():
             return None
-        vectors = await self._parts.embedder.embed([text])
+        embedder = await self._parts.embedder_of(tenant.name)
+        vectors = await embedder.embed([text])
         return bytes(vectors[0].tobytes())
 
     def _counter(self, name: str) -> TokenCounter:
