@@ -180,9 +180,21 @@ class RetrievalSettings(BaseModel):
 class LlmSettings(BaseModel):
     """The optional language model (litellm names). Without one nothing calls out."""
 
-    model: str | None = None
-    api_base: str | None = None
+    model: str | None = Field(default=None, description="as litellm names it: openai/gpt-4o-mini, ollama/llama3, …")
+    api_base: str | None = Field(default=None, description="address of a server in the OpenAI form, with /v1")
     api_key: SecretStr | None = None
+    timeout_seconds: float = Field(default=60.0, gt=0, description="seconds to wait for one answer")
+    retries: int = Field(default=2, ge=0, le=10, description="tries more within a call, for what passes quickly")
+    max_input_characters: int = Field(default=24_000, ge=1000, description="characters of a session that it reads")
+    max_output_tokens: int = Field(default=800, ge=50, description="tokens of one answer")
+    tokens_per_day: int = Field(default=0, ge=0, description="tokens a tenant may use in a day (UTC); 0: any number")
+    breaker_failures: int = Field(default=3, ge=1, description="failures in a row after which it is left alone")
+    breaker_seconds: float = Field(default=60.0, ge=0, description="seconds that it is left alone")
+
+    @field_validator("model", "api_base", "api_key", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 class Settings(BaseSettings):

@@ -24,6 +24,11 @@ def quota_tokens(tenant: str) -> str:
     return f"cg:quota:{tenant}"
 
 
+def model_usage(tenant: str) -> str:
+    """What a tenant has asked of the language model: totals, and `day:<date>` -> tokens of that day."""
+    return f"cg:model-usage:{tenant}"
+
+
 def schemas(tenant: str) -> str:
     """A tenant's registry of payload schemas: `mode`, `revision`, and `<event type>@<version>` -> JSON Schema."""
     return f"cg:schemas:{tenant}"
@@ -201,6 +206,7 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(r"cg:api-keys-used", "hash", "ledger", "until revoked"),
     KeyPattern(r"cg:quotas", "hash", "ledger", "for ever"),
     KeyPattern(r"cg:quota:[a-z0-9_-]+", "hash", "ledger", "until the buckets are full"),
+    KeyPattern(r"cg:model-usage:[a-z0-9_-]+", "hash", "ledger", "for ever"),
     KeyPattern(r"cg:schemas:[a-z0-9_-]+", "hash", "ledger", "for ever"),
     KeyPattern(r"cg:idempotency:[a-z0-9_-]+:[0-9a-f]{32}", "string", "ledger", "CG_READS__IDEMPOTENCY_SECONDS"),
     KeyPattern(r"cg:worker:.+", "string", "ledger", "five heartbeats"),

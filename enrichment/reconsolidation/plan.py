@@ -3,6 +3,10 @@
 The event's id follows from everything its content follows from (the events read, how important each is, the rules), so
 the same session makes the same event and the ledger answers `duplicate`. Raise `SUMMARY_VERSION` when cutting,
 splitting, choosing or the payload's form changes: another content under the same id would be a conflict.
+
+What a language model writes does not follow from anything: the id of a written summary names its input, the model and
+the version of the prompt, so whoever has the input knows whether it was written already, and the model is not asked
+twice. Without its sentences the summary is extractive, and says instead of whose it stands.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from context_graph.store.codec import canonical_json
 from enrichment.reconsolidation.episodes import Episode, cut
 from enrichment.reconsolidation.reading import SessionReading
 from enrichment.reconsolidation.summaries import Quote, choose, joined
+from enrichment.reconsolidation.writing import Unwritten, Written
+from enrichment.reconsolidation.written import PROMPT_VERSION
 
 SUMMARY_VERSION = 1
 AGENT = "context-graph"
@@ -32,17 +38,27 @@ class Rules:
     sentences: int
     min_events: int
     max_payload_bytes: int
+    model: str | None = None
+    """The language model that writes, if any; it reads at most `model_characters` of a session."""
+    model_characters: int = 0
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
         """The rules that the settings name."""
-        own = settings.consolidation
-        return cls(own.episode_gap_seconds, own.summary_sentences, own.min_events, settings.ledger.max_payload_bytes)
+        own, llm = settings.consolidation, settings.llm
+        return cls(
+            own.episode_gap_seconds, own.summary_sentences, own.min_events, settings.ledger.max_payload_bytes,
+            llm.model, llm.max_input_characters,
+        )  # fmt: skip
 
     @property
     def digest(self) -> str:
         """Changes when the same events would give another summary."""
-        parts = (SUMMARY_VERSION, TEXT_VERSION, self.gap_seconds, self.sentences, self.max_payload_bytes)
+        parts: tuple[object, ...] = (
+            SUMMARY_VERSION, TEXT_VERSION, self.gap_seconds, self.sentences, self.max_payload_bytes
+        )  # fmt: skip
+        if self.model is not None:
+            parts += (self.model, PROMPT_VERSION, self.model_characters)
         return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -71,25 +87,47 @@ def scope_of(session_id: str) -> str:
     return f"session/{session_id}"
 
 
-def plan_session(reading: SessionReading, rules: Rules) -> ConsolidationPlan | None:
-    """The summary of a session, or None when it has too few events or says nothing that can be quoted."""
+def written_id(reading: SessionReading, rules: Rules) -> EventId:
+    """The id of the summary that the rules' model would write of this reading."""
+    return _event_id(scope_of(reading.session_id), _input_hash(reading, rules) + ":written")
+
+
+def existing(reading: SessionReading, rules: Rules, summary: Envelope) -> ConsolidationPlan:
+    """The plan whose summary is in the ledger already."""
+    scope, episodes = scope_of(reading.session_id), cut(reading.moments, rules.gap_seconds)
+    return ConsolidationPlan(
+        scope, _input_hash(reading, rules), summary, len(reading.moments), len(episodes), tuple(sorted(reading.users))
+    )
+
+
+def plan_session(
+    reading: SessionReading, rules: Rules, written: Written | Unwritten | None = None
+) -> ConsolidationPlan | None:
+    """The summary of a session, or None when it has too few events or says nothing that can be quoted.
+
+    `written`: what came of asking the rules' model, if they name one.
+    """
     if len(reading.moments) < rules.min_events:
         return None
-    quotes = choose(reading.sentences, rules.sentences)
+    quotes = written.quotes if isinstance(written, Written) else choose(reading.sentences, rules.sentences)
     if not quotes:
         return None
     scope = scope_of(reading.session_id)
-    input_hash = blake2b(reading.fingerprint + rules.digest.encode(), digest_size=16).hexdigest()
+    input_hash = _input_hash(reading, rules)
     episodes = cut(reading.moments, rules.gap_seconds)
     head: dict[str, JsonValue] = {
         "scope": scope,
-        "method": "extractive",
+        **_method(rules, written),
         "covers": _covers(reading),
         "input_hash": input_hash,
         "text_version": TEXT_VERSION,
     }
+    if isinstance(written, Written):
+        event_id = written_id(reading, rules)
+    else:
+        event_id = _event_id(scope, input_hash + (f":{written.reason}" if written is not None else ""))
     summary = Envelope(
-        event_id=_event_id(scope, input_hash),
+        event_id=event_id,
         event_type=SUMMARY_TYPE,
         session_id=SessionId(reading.session_id),
         agent_id=AGENT,
@@ -101,6 +139,20 @@ def plan_session(reading: SessionReading, rules: Rules) -> ConsolidationPlan | N
     return ConsolidationPlan(
         scope, input_hash, summary, len(reading.moments), len(episodes), tuple(sorted(reading.users))
     )
+
+
+def _method(rules: Rules, written: Written | Unwritten | None) -> dict[str, JsonValue]:
+    """How the sentences were made, and by what."""
+    if written is None:
+        return {"method": "extractive"}
+    by: dict[str, JsonValue] = {"model": rules.model, "prompt_version": PROMPT_VERSION}
+    if isinstance(written, Written):
+        return {"method": "llm", **by}
+    return {"method": "extractive", "instead_of": {**by, "reason": written.reason}}
+
+
+def _input_hash(reading: SessionReading, rules: Rules) -> str:
+    return blake2b(reading.fingerprint + rules.digest.encode(), digest_size=16).hexdigest()
 
 
 def _event_id(scope: str, identity: str) -> EventId:

@@ -46,9 +46,11 @@ class SessionReading:
     def _quote(self, event: LedgerEvent, importance: int) -> None:
         envelope = event.envelope
         self._digest.update(f"{event.position}\x00{envelope.event_id}\x00{importance}\x00".encode())
+        found = searchable(envelope)
+        order = event.position.sort_key
         self.sentences += (
-            Sentence(text, envelope.event_id, envelope.occurred_at, event.position.sort_key, index, importance)
-            for index, text in enumerate(split(searchable(envelope).text))
+            Sentence(text, envelope.event_id, envelope.occurred_at, order, index, importance, found.speaker)
+            for index, text in enumerate(split(found.text))
         )
 
     @property

@@ -9,11 +9,14 @@ pass reads the session again and, where its summary exists but is no longer the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import structlog
 
 from context_graph.bootstrap import Resources
+from context_graph.domain.event import Envelope
 from context_graph.domain.partition import Partition
 from context_graph.errors import TemporaryError
 from context_graph.store import codec
@@ -21,11 +24,15 @@ from context_graph.store.consolidation import ConsolidationStore, SessionState
 from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable, Appended
 from enrichment.importance import importance_of
-from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, plan_session
+from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, existing, plan_session, written_id
 from enrichment.reconsolidation.reading import SessionReading
+from enrichment.reconsolidation.writing import Unwritten, Writer, Written
+from enrichment.reconsolidation.written import lines_of
 
 LEASE = "consolidation"
 LEASE_MS = 60_000
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +46,8 @@ class Outcome:
     short: int = 0
     failed: int = 0
     busy: int = 0
+    waiting: int = 0
+    """Of the others: those whose summary a language model is to write as soon as it can."""
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -47,6 +56,7 @@ class Outcome:
             self.short + other.short,
             self.failed + other.failed,
             self.busy + other.busy,
+            self.waiting + other.waiting,
         )
 
     @property
@@ -54,8 +64,18 @@ class Outcome:
         """`3 sessions summarised, 5 unchanged`, and what else there was to say."""
         noun = "session" if self.summarised == 1 else "sessions"
         parts = [f"{self.summarised} {noun} summarised", f"{self.unchanged} unchanged"]
-        rest = ((self.short, "too short"), (self.failed, "failed (see the log)"), (self.busy, "busy elsewhere"))
+        rest = (
+            (self.short, "too short"),
+            (self.failed, "failed (see the log)"),
+            (self.busy, "busy elsewhere"),
+            (self.waiting, "waiting for the language model"),
+        )
         return ", ".join(parts + [f"{count} {what}" for count, what in rest if count])
+
+
+def _is_written(summary: Envelope) -> bool:
+    """Whether a model wrote it: another call for the same input gives other words under the same id."""
+    return isinstance(summary.payload, dict) and summary.payload.get("method") == "llm"
 
 
 class LeaseLostError(TemporaryError):
@@ -63,10 +83,15 @@ class LeaseLostError(TemporaryError):
 
 
 async def consolidate(
-    resources: Resources, partition: Partition, holder: str, stop: asyncio.Event | None = None
+    resources: Resources,
+    partition: Partition,
+    holder: str,
+    stop: asyncio.Event | None = None,
+    writer: Writer | None = None,
 ) -> Outcome:
     """Summarise what changed in a partition since the last pass, unless somebody is at it.
 
+    `writer` asks the language model that the settings name; without one summaries are extractive.
     When `stop` is set the session in hand is finished and the rest is left to the next pass. Raises TemporaryError when
     Redis goes away or the lease is lost; whatever else fails concerns one session, is logged and counted, and the
     others go on.
@@ -75,7 +100,7 @@ async def consolidate(
     if lease is None:
         return Outcome(busy=1)
     try:
-        return await _Pass(resources, lease).run(stop or asyncio.Event())
+        return await _Pass(resources, lease, writer).run(stop or asyncio.Event())
     finally:
         await resources.leases.release(lease)
 
@@ -83,12 +108,14 @@ async def consolidate(
 class _Pass:
     """A pass while it runs."""
 
-    def __init__(self, resources: Resources, lease: Lease) -> None:
+    def __init__(self, resources: Resources, lease: Lease, writer: Writer | None) -> None:
         self._resources = resources
         self._lease = lease
         self._partition = lease.partition
-        self._rules = Rules.of(resources.settings)
+        rules = Rules.of(resources.settings)
+        self._rules = rules if writer is not None else replace(rules, model=None)
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
+        self._writer = writer
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         total = Outcome()
@@ -118,10 +145,38 @@ class _Pass:
         async for events in self._store.events(self._partition, state.session_id):
             await asyncio.to_thread(reading.add, events, importance_of)
             await self._hold()
-        plan = await asyncio.to_thread(plan_session, reading, self._rules)
+        plan, written = await self._plan(reading)
         outcome = Outcome(short=1) if plan is None else await self._append(plan)
+        if isinstance(written, Unwritten) and written.again:
+            return replace(outcome, waiting=1)  # not remembered: the next pass asks again
         await self._store.remember(self._partition, state.session_id, state.seen_by(self._rules.digest))
         return outcome
+
+    async def _plan(self, reading: SessionReading) -> tuple[ConsolidationPlan | None, Written | Unwritten | None]:
+        """By the model when there is one, unless the ledger has what it wrote of this very input."""
+        rules = self._rules
+        if self._writer is None or len(reading.moments) < rules.min_events:
+            return await asyncio.to_thread(plan_session, reading, rules), None
+        known = await self._resources.ledger.get(self._partition, written_id(reading, rules))
+        if known is not None and not known.erased:
+            return existing(reading, rules, known.envelope), None
+        lines = await asyncio.to_thread(lines_of, reading.sentences, rules.model_characters)
+        if not lines:
+            return None, None
+        written = await self._held(self._writer.write(self._partition.tenant, lines, rules.sentences))
+        return await asyncio.to_thread(plan_session, reading, rules, written), written
+
+    async def _held(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of `work`, which may take longer than the lease lives: it is renewed meanwhile."""
+        task = asyncio.create_task(work, name="consolidation write")
+        try:
+            while not task.done():
+                await self._hold()
+                await asyncio.wait({task}, timeout=LEASE_MS / 3000)
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _append(self, plan: ConsolidationPlan) -> Outcome:
         appended = await self._append_once(plan)
@@ -138,7 +193,9 @@ class _Pass:
         summary = plan.summary
         event = Appendable(summary.event_id, summary.session_id, codec.encode(summary), people=plan.people)
         (appended,) = await self._resources.ledger.append(self._partition, [event])
-        if appended.status == "conflict":
+        if appended.status == "conflict" and _is_written(summary):
+            log.info("summary written by another pass", event_id=summary.event_id)  # the first one stands
+        elif appended.status == "conflict":
             raise ValueError(
                 f"summary {summary.event_id} exists with other content: SUMMARY_VERSION was not raised with a change"
             )

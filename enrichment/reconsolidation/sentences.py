@@ -30,7 +30,7 @@ _STRUCTURE = frozenset('{}[]()<>"=|\\/_:;,#*`~+')
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of an event: the event's time (ms UTC), its place within the event, the event's importance (1-10)."""
+    """A sentence of an event: the event's time (ms UTC), its place within the event, importance (1-10), who says it."""
 
     text: str
     event_id: str
@@ -38,6 +38,7 @@ class Sentence:
     order: str
     index: int
     importance: int
+    speaker: str = ""
 
     @property
     def place(self) -> tuple[int, str, int]:

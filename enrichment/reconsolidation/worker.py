@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from contextlib import suppress
 
 import structlog
@@ -13,10 +14,14 @@ import structlog
 from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Partition
 from context_graph.errors import TemporaryError
+from context_graph.models.language_model import open_language_model
+from context_graph.store.model_usage import ModelUsage
 from context_graph.workers import Worker
 from enrichment.reconsolidation.run import LEASE_MS, Outcome, consolidate
+from enrichment.reconsolidation.writing import Writer
 
 _LONGEST_BACKOFF = 30.0  # seconds
+_ASK_AGAIN = 300.0  # seconds until sessions that wait for the language model are tried again
 _LOOK_AGAIN = 0.2  # seconds between two tries for a lease that somebody holds
 
 log = structlog.get_logger(__name__)
@@ -30,15 +35,19 @@ async def run(resources: Resources, stop: asyncio.Event) -> None:
     """
     settings = resources.settings
     pause = settings.delivery.backoff_seconds
+    writer = _writer(resources)
     while not stop.is_set():
         try:
-            await _pass_over_all(resources, stop)
+            outcome = await _pass_over_all(resources, stop, writer)
             wait, pause = settings.consolidation.every_seconds, settings.delivery.backoff_seconds
+            if outcome.waiting:
+                wait = min(wait, _ASK_AGAIN)
         except TemporaryError as error:
             wait, pause = pause, min(pause * 2, _LONGEST_BACKOFF)
             log.warning("consolidation interrupted", reason=str(error), retry_seconds=wait)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), timeout=wait)
+            async with asyncio.timeout(wait):
+                await stop.wait()
 
 
 async def once(resources: Resources) -> str:
@@ -47,31 +56,42 @@ async def once(resources: Resources) -> str:
     A partition that another worker is at is waited for, as long as a lease lives; then this pass finds what that one
     left. Raises TemporaryError when Redis goes away.
     """
-    total = Outcome()
+    total, writer = Outcome(), _writer(resources)
     for partition in await _partitions(resources):
-        total += await _patiently(resources, partition)
+        total += await _patiently(resources, partition, writer)
     return total.words
 
 
-async def _patiently(resources: Resources, partition: Partition) -> Outcome:
+async def _patiently(resources: Resources, partition: Partition, writer: Writer | None) -> Outcome:
     holder = _holder()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LEASE_MS / 1000
-    outcome = await consolidate(resources, partition, holder)
+    outcome = await consolidate(resources, partition, holder, writer=writer)
     while outcome.busy and loop.time() < deadline:
         await asyncio.sleep(_LOOK_AGAIN)
-        outcome = await consolidate(resources, partition, holder)
+        outcome = await consolidate(resources, partition, holder, writer=writer)
     return outcome
 
 
-async def _pass_over_all(resources: Resources, stop: asyncio.Event) -> None:
+async def _pass_over_all(resources: Resources, stop: asyncio.Event, writer: Writer | None) -> Outcome:
+    total = Outcome()
     for partition in await _partitions(resources):
         if not stop.is_set():
-            await consolidate(resources, partition, _holder(), stop)
+            total += await consolidate(resources, partition, _holder(), stop, writer)
+    return total
 
 
 async def _partitions(resources: Resources) -> list[Partition]:
     return [partition for tenant in await resources.tenants.all() for partition in tenant.partitions]
+
+
+def _writer(resources: Resources) -> Writer | None:
+    """What asks the language model that the settings name, if any."""
+    llm = resources.settings.llm
+    model = open_language_model(llm)
+    if model is None:
+        return None
+    return Writer(model, ModelUsage(resources.ledger_redis), llm, lambda: int(time.time() * 1000))
 
 
 def _holder() -> str:
