@@ -26,6 +26,7 @@ from context_graph.errors import StoreUnavailable
 from context_graph.observability.metrics import CONTENT_TYPE, StageReading
 from context_graph.settings import LedgerSettings
 from context_graph.store.groups import GroupState
+from context_graph.store.model_usage import ModelUsage
 from context_graph.store.readiness import read_redis_facts
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -99,7 +100,14 @@ async def metrics(request: Request) -> Response:
     """Counters and latencies of this process, and what Redis knows of every stage, in the text format."""
     services = services_of(request)
     resources = services.resources
+    usage = ModelUsage(resources.ledger_redis)
     for tenant in await resources.tenants.all():
+        asked = await usage.totals(tenant.name)
+        services.metrics.set_model_use(
+            tenant.name,
+            {"answered": asked.calls - asked.refused, "refused": asked.refused, "failed": asked.failed},
+            {"input": asked.input_tokens, "output": asked.output_tokens},
+        )
         for partition in tenant.partitions:
             for stage in stages_of(await resources.generations.live(tenant.name)):
                 reading, _ = await _progress(resources, partition, stage)

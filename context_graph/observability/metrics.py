@@ -6,7 +6,7 @@ read when it is asked for. The registry belongs to the process that opens it; no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -52,6 +52,12 @@ class Metrics:
         self._consumers = Gauge("cg_stage_consumers", "Members of a stage's group", labels, registry=registry)
         self._dead = Gauge("cg_dead_letters", "Dead letters", ["partition"], registry=registry)
         self._documents = Gauge("cg_index_documents", "Documents in the text index", ["partition"], registry=registry)
+        self._model_calls = Gauge(
+            "cg_llm_calls", "Calls of the language model so far", ["tenant", "outcome"], registry=registry
+        )
+        self._model_tokens = Gauge(
+            "cg_llm_tokens", "Tokens of the language model so far", ["tenant", "direction"], registry=registry
+        )
         self._vectors = Gauge("cg_index_vectors", "Vectors in the vector index", ["partition"], registry=registry)
 
     @contextmanager
@@ -76,6 +82,13 @@ class Metrics:
         self._dead.labels(partition).set(dead_letters)
         self._documents.labels(partition).set(documents)
         self._vectors.labels(partition).set(vectors)
+
+    def set_model_use(self, tenant: str, calls: Mapping[str, int], tokens: Mapping[str, int]) -> None:
+        """What a tenant has asked of the language model: calls by outcome, tokens by direction."""
+        for outcome, count in calls.items():
+            self._model_calls.labels(tenant, outcome).set(count)
+        for direction, count in tokens.items():
+            self._model_tokens.labels(tenant, direction).set(count)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

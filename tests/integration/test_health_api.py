@@ -12,6 +12,7 @@ from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
 from context_graph.store import codec
 from context_graph.store.keys import PartitionKeys
+from context_graph.store.model_usage import ModelTotals, ModelUsage
 from tests.events import event, post_all, settled
 from tests.service import Service
 from tests.waiting import until
@@ -69,6 +70,22 @@ async def test_metrics_count_what_was_ingested_and_show_every_stage(service: Ser
     for stage in ("projection", "indexing", "enrichment"):
         assert f'cg_stage_lag_events{{partition="{service.tenant}.0",stage="{stage}"}} 0.0' in text
     assert 'cg_request_seconds_count{operation="context"}' in text
+
+
+async def test_metrics_show_what_a_tenant_asked_of_the_language_model(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    async with open_resources(service.settings) as resources:
+        usage = ModelUsage(resources.ledger_redis)
+        await usage.settle(TenantId(service.tenant), "2026-01-01", 0, ModelTotals(3, 1, 2, 500, 60))
+    text = (await http.get("/metrics")).text
+    for line in (
+        'cg_llm_calls{outcome="answered",',
+        'cg_llm_calls{outcome="failed",',
+        'cg_llm_calls{outcome="refused",',
+    ):
+        assert f'{line}tenant="{service.tenant}"}}' in text
+    assert f'cg_llm_tokens{{direction="input",tenant="{service.tenant}"}} 500.0' in text
 
 
 async def test_every_problem_type_is_explained(http: httpx2.AsyncClient) -> None:

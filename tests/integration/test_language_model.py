@@ -96,18 +96,13 @@ async def test_after_failures_in_a_row_the_server_is_left_alone(server: LlmServe
 def test_the_breaker_lets_one_try_through_when_its_time_is_over() -> None:
     now = 0.0
     breaker = Breaker(2, 10, lambda: now)
-    breaker.failed()
-    assert not breaker.is_open
-    breaker.failed()
-    assert breaker.is_open
-    now = 10.0
-    assert not breaker.is_open
-    breaker.failed()
-    assert breaker.is_open
-    now = 20.0
-    breaker.succeeded()
-    breaker.failed()
-    assert not breaker.is_open
+    opened: list[bool] = []
+    for moment, succeeds in ((0, False), (0, False), (9.9, None), (10, None), (10, False), (20, True), (20, False)):
+        now = moment
+        if succeeds is not None:
+            (breaker.succeeded if succeeds else breaker.failed)()
+        opened.append(breaker.is_open)
+    assert opened == [False, True, True, False, True, False, False]
 
 
 def test_without_a_name_there_is_no_model() -> None:
