@@ -7,7 +7,7 @@ LOCK := deploy/locks/dev.txt
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: up setup test lint bench lock clean
+.PHONY: up setup test lint bench quality-entities lock clean
 .DEFAULT_GOAL := up
 
 up: setup ## start everything, ingest the sample, show working memory, stay up until Ctrl-C
@@ -35,6 +35,9 @@ lint: setup ## style, types and import contracts
 
 bench: setup ## the benchmarks: JSON with ratios against floors measured in the same run
 	$(BIN)/python -m tests.benchmarks
+
+quality-entities: setup ## mentions on WNUT17 and hand-labelled events, resolution on labelled pairs
+	$(BIN)/python -m tests.quality.entities
 
 lock: ## resolve the locks anew (hashes, no index addresses)
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -17,7 +17,7 @@ from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.text import TEXT_VERSION
 from context_graph.store.index import Index
-from enrichment.entities import find_mentions
+from enrichment.entities import find_mentions, role_in
 from enrichment.indexing import documents_of
 from enrichment.keywords import keywords_of
 
@@ -47,7 +47,13 @@ def enrichment_of(document: Document, spans: Sequence[Span], vector: bytes, mode
         vector=vector,
         model=model_id,
         text_hash=text_hash(embedded_text(document)),
-        mentions=find_mentions(document.text, spans, tool_name=document.tool_name, agent_id=document.agent_id),
+        mentions=find_mentions(
+            document.text,
+            spans,
+            tool_name=document.tool_name,
+            agent_id=document.agent_id,
+            role=role_in(document),
+        ),
         keywords=keywords_of(document.text),
     )
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from context_graph.domain.document import Mention
+from context_graph.domain.document import Document, Mention
+from enrichment.entity_rules import ANYWHERE, BESIDE_CODE, IN_CODE, Rule, code_lines
+from enrichment.gazetteer import is_given, known_label, known_names, looks_like_a_name
+from enrichment.known_names import ORGANISATION_WORDS
 
 if TYPE_CHECKING:
     from context_graph.models.recogniser import Span
@@ -22,9 +25,6 @@ if TYPE_CHECKING:
 # Mentions of one text, and characters of one name: bounds on what a log of a thousand paths may write to the graph.
 MAX_MENTIONS = 64
 MAX_NAME = 120
-
-# Patterns are bounded or anchored where they could otherwise be tried from every character of a long run: a text of
-# MAX_TEXT characters that was made for it costs some ten milliseconds, not seconds.
 
 # The recogniser's labels (OntoNotes) and what they are here. Absent, so dropped: CARDINAL, ORDINAL, PERCENT, QUANTITY,
 # TIME (what they count says more than they), and DATE unless it names a day or a month (`_CALENDAR`).
@@ -44,59 +44,6 @@ LABELS = {
     "DATE": "date",
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A label and the form of its names. When the pattern has a group `name`, that is the name."""
-
-    label: str
-    pattern: re.Pattern[str]
-
-
-_FILE_TYPES = (
-    "py|pyi|js|jsx|ts|tsx|mjs|json|ndjson|jsonl|ya?ml|toml|ini|cfg|conf|env|md|rst|txt|csv|tsv|html?|css|scss|sql|sh|"
-    "go|rs|java|kt|rb|php|c|h|cc|cpp|hpp|cs|swift|lua|xml|lock|log|pdf|png|jpe?g|svg|gif|zip|gz|tar|whl|ipynb|proto"
-)
-_THING = r"(?i:reservation|booking|confirmation|order|ticket|case|incident|invoice|tracking|flight)"
-
-RULES: tuple[Rule, ...] = (
-    Rule("url", re.compile(r"\b(?:https?|ftp|wss?|redis|s3)://[^\s<>\"'`\])}|]+[^\s<>\"'`\])}|.,;:!?]")),
-    Rule("date", re.compile(r"(?<![\w-])(?:19|20)\d\d-[01]\d-[0-3]\d(?![\d-])")),
-    Rule("email", re.compile(r"\b[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b")),
-    Rule("id", re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")),
-    Rule("host", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d{2,5})?(?![\w.]\d)")),
-    Rule("path", re.compile(r"(?<![\w/.])(?:[A-Za-z]:\\|~/|\.{1,2}/|/)(?:[\w.@+-]+[/\\])*[\w.@+-]*[\w-]{2,}")),
-    Rule("path", re.compile(rf"(?<![\w/.@+-])(?:[\w.@+-]+/)+[\w.@+-]+\.(?:{_FILE_TYPES})\b")),
-    Rule("path", re.compile(rf"(?<![\w/.@-])[\w-]+(?:\.[\w-]+)*\.(?:{_FILE_TYPES})(?![\w(]|\.\w)")),
-    Rule(
-        "error",
-        re.compile(r"\b(?:[a-z]\w{0,40}\.){0,6}[A-Z][A-Za-z0-9]{0,60}(?:Error|Exception|Warning|Failure|Fault)\b"),
-    ),
-    Rule("error", re.compile(r"\bE(?:NOENT|ACCES|PERM|EXIST|PIPE|TIMEDOUT|NOTFOUND|INVAL|RESOLVE|AI_AGAIN)\b")),
-    Rule("error", re.compile(r"\b(?:ECONN|EADDR|ENOT|ERR_)[A-Z0-9_]{3,}\b")),
-    Rule(
-        "error", re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*(?:ERROR|FAILED|DENIED|TIMEOUT|NOT_FOUND|INVALID|EXCEEDED)\b")
-    ),
-    Rule("error", re.compile(r"\b(?P<name>(?:HTTP|(?i:status(?:\s+code)?|error(?:\s+code)?))[ :=/]{1,2}[45]\d\d)\b")),
-    Rule("id", re.compile(r"\bCVE-\d{4}-\d{4,}\b")),
-    Rule("id", re.compile(r"(?<![\w&])#(?P<name>[A-Za-z]{0,4}\d{2,})\b")),
-    Rule("id", re.compile(r"(?<![\w-])[a-z]{1,40}(?:[_-][a-z]{1,40}){0,6}[_-]\d{3,}\b")),
-    Rule("id", re.compile(r"\b(?!(?:UTF|ISO|SHA|MD|BASE|COVID|RFC|HTTP|INT|UINT|FLOAT)-?\d)[A-Z]{2,8}-?\d{2,12}\b")),
-    Rule("id", re.compile(r"\b(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z0-9]{6,8}\b")),
-    Rule(
-        "id",
-        re.compile(rf"\b{_THING}(?:\s+(?i:id|number|code|no\.?|ref))?\s*(?i:is|:|=|\()?\s+(?P<name>[A-Z0-9]{{6}})\b"),
-    ),
-    Rule("id", re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b")),
-    Rule("version", re.compile(r"(?<![\w.])v?\d+\.\d+\.\d+(?:[-+][A-Za-z][\w.]*)?(?![\w.]*\d)|\bv\d+(?:\.\d+)+\b")),
-    Rule("money", re.compile(r"[$€£¥]\s?\d[\d,]*(?:\.\d+)?(?:\s?(?:k|m|bn|million|billion)\b)?")),
-    Rule("money", re.compile(r"\b\d[\d,]*(?:\.\d+)?\s?(?:USD|EUR|GBP|CHF|dollars|euros|pounds)\b")),
-    Rule("id", re.compile(r"(?<![\w.,$€£¥+-])\d{7,}(?![\w.,]*\d)")),
-    Rule("symbol", re.compile(r"`(?P<name>[A-Za-z_][\w.:-]{1,60}(?:\(\))?)`")),
-    Rule("symbol", re.compile(r"\b[A-Za-z_]\w{0,60}(?:\.[A-Za-z_]\w{0,60}){1,6}\(\)|\b[A-Za-z_]\w{2,60}\(\)")),
-    Rule("symbol", re.compile(r"\b_{0,2}[a-z][a-z0-9]*(?:_[a-z0-9]+)+_{0,2}\b(?!\s*:\s)")),
-    Rule("symbol", re.compile(r"\b[a-z]{2}[a-z0-9]{0,40}(?:[A-Z][a-z0-9]{1,40}){1,8}\b")),
-)
 
 _CALENDAR = re.compile(
     r"\b(?:\d{4}-\d\d|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|(?:19|20)\d\d\b)", re.IGNORECASE
@@ -128,22 +75,66 @@ _NOT_NAMES = frozenset((*_ROLES, *_FILLERS, "n/a"))
 
 
 def find_mentions(
-    text: str, spans: Sequence[Span], *, tool_name: str | None = None, agent_id: str | None = None
+    text: str,
+    spans: Sequence[Span],
+    *,
+    tool_name: str | None = None,
+    agent_id: str | None = None,
+    role: str = "said",
 ) -> tuple[Mention, ...]:
     """The names in `text`, in order, without overlaps, at most MAX_MENTIONS.
 
     `spans` are the recogniser's; `tool_name` and `agent_id` are names known from the envelope, found where the text
-    has them.
+    has them. `role` is that of names in this text which stand behind no key (`origin: JFK` has the role `origin`).
     """
-    taken: list[Mention] = []
-    candidates = (_known("tool", tool_name, text), _known("agent", agent_id, text), _ruled(text), _recognised(spans))
-    for source in candidates:
+    code = list(code_lines(text))
+    sources = (
+        _known("tool", tool_name, text),
+        _known("agent", agent_id, text),
+        _ruled(ANYWHERE, text, 0),
+        (mention for place, line in code for mention in _ruled(IN_CODE, line, place)),
+        _ruled(BESIDE_CODE if code else (), text, 0),
+        _gazetted(text, code),
+        _recognised(spans, text, code),
+    )
+    taken = _Taken(len(text))
+    for source in sources:
         for mention in source:
-            if all(mention.end <= other.start or other.end <= mention.start for other in taken):
-                taken.append(mention)
-            if len(taken) >= MAX_MENTIONS:
+            taken.add(mention)
+            if len(taken.mentions) >= MAX_MENTIONS:
                 break
-    return tuple(sorted(taken[:MAX_MENTIONS], key=lambda mention: mention.start))
+    found = sorted(taken.mentions[:MAX_MENTIONS], key=lambda mention: mention.start)
+    return tuple(replace(mention, role=_role(mention, text, role)) for mention in found)
+
+
+def role_in(document: Document) -> str:
+    """What a name in this document's text is there for, unless a key says more: argument, result, error or said."""
+    if document.status in ("failed", "timeout"):
+        return "error"
+    kind = document.event_type.split(".")
+    if kind[0] == "tool":
+        return "argument" if "call" in kind else "result"
+    return "said"
+
+
+def _role(mention: Mention, text: str, role: str) -> str:
+    if mention.label in ("tool", "agent"):
+        return mention.label
+    key = _ROLE_KEY.search(text, max(0, mention.start - 40), mention.start)
+    return key.group(1) if key is not None else role
+
+
+class _Taken:
+    """Mentions that do not overlap: the first to come has the place."""
+
+    def __init__(self, length: int) -> None:
+        self.mentions: list[Mention] = []
+        self._covered = bytearray(length)
+
+    def add(self, mention: Mention) -> None:
+        if not any(self._covered[mention.start : mention.end]):
+            self._covered[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
+            self.mentions.append(mention)
 
 
 def entity_id(label: str, name: str) -> str:
@@ -164,24 +155,52 @@ def _known(label: str, name: str | None, text: str) -> Iterator[Mention]:
         yield _mention(label, name, match.start(), match.end())
 
 
-def _ruled(text: str) -> Iterator[Mention]:
-    for rule in RULES:
+def _ruled(rules: Sequence[Rule], text: str, place: int) -> Iterator[Mention]:
+    for rule in rules:
         for match in rule.pattern.finditer(text):
-            group: str | int = "name" if "name" in rule.pattern.groupindex else 0
+            group: str | int = match.lastgroup or 0
             name = match.group(group)
             if len(name) <= MAX_NAME:
-                yield _mention(rule.label, name, match.start(group), match.end(group))
+                yield _mention(rule.label, name, place + match.start(group), place + match.end(group))
 
 
-def _recognised(spans: Iterable[Span]) -> Iterator[Mention]:
+def _gazetted(text: str, code: _CodeLines) -> Iterator[Mention]:
+    for known in known_names(text):
+        name = text[known.start : known.end]
+        if known.label != "person" or " " in name or not _in_code(known.start, code):
+            yield _mention(known.label, name, known.start, known.end)
+
+
+def _recognised(spans: Iterable[Span], text: str, code: _CodeLines) -> Iterator[Mention]:
     for span in spans:
         label = LABELS.get(span.label)
         name = _POSSESSIVE.sub("", _LEADING.sub("", span.text.strip(_EDGES))).strip(_EDGES)
-        if label is not None and _is_name(name, label):
-            start = span.start + span.text.index(name)
-            # What a bare acronym stands for is a guess that changes with the sentence: JFK is a person, then a place.
-            label = "acronym" if _ACRONYM.fullmatch(name) else label
-            yield _mention(label, name, start, start + len(name))
+        if label is None or not _is_name(name, label):
+            continue
+        start = span.start + span.text.index(name)
+        if label in _GUESSED:
+            known = known_label(name) or ("person" if is_given(name.split()[0]) else None)
+            # What an unknown bare acronym stands for is a guess that changes with the sentence: person, then place.
+            label = known or ("acronym" if _ACRONYM.fullmatch(name) else label)
+            if known is None and not (_believed(name, start, text, code) and _cued(name, label)):
+                continue
+        yield _mention(label, name, start, start + len(name))
+
+
+def _believed(name: str, start: int, text: str, code: _CodeLines) -> bool:
+    """Whether an unknown name may be one: written like a name, not in code, no value behind a key."""
+    return looks_like_a_name(name) and not _in_code(start, code) and not _KEY.search(text, max(0, start - 40), start)
+
+
+def _cued(name: str, label: str) -> bool:
+    """Of a company that nobody knows the name has to say that it is one: one guess in six is right without."""
+    if label == "org":
+        return any(word.strip(".,").casefold() in ORGANISATION_WORDS for word in name.split())
+    return label == "acronym" or not name.isupper()
+
+
+def _in_code(place: int, code: _CodeLines) -> bool:
+    return any(begin <= place < begin + len(line) for begin, line in code)
 
 
 def _is_name(name: str, label: str) -> bool:
@@ -196,3 +215,9 @@ def _is_name(name: str, label: str) -> bool:
 
 def _mention(label: str, name: str, start: int, end: int) -> Mention:
     return Mention(entity_id(label, name), name, label, start, end)
+
+
+_CodeLines = list[tuple[int, str]]
+_GUESSED = frozenset(("person", "org", "place", "product", "work", "event", "law", "group"))
+_KEY = re.compile(r"[a-z][\w ]*: ?$")
+_ROLE_KEY = re.compile(r"(?:^|[(,;\n] ?)([a-z][a-z ]{1,30}): [#\"'`]?$")

@@ -39,13 +39,18 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A named entity in a text: the surface form, its label, where it stands (characters), and the entity's id."""
+    """A named entity in a text: the surface form, its label, where it stands (characters), and the entity's id.
+
+    `role`: what it is there for: the key it stands behind (`origin`, `order id`), else said, argument, result, error,
+    tool or agent.
+    """
 
     entity_id: str
     name: str
     label: str
     start: int
     end: int
+    role: str = "said"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ What a label means for this service, and which spans are noise, is decided by th
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,13 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.models.languages import LanguageTest
 from context_graph.settings import EntitySettings
 
 if TYPE_CHECKING:
     from spacy.language import Language
+    from spacy.tokens import Doc
 
 _UNUSED = ("tagger", "morphologizer", "parser", "senter", "sentencizer", "attribute_ruler", "lemmatizer")
 _BATCH_TEXTS = 32
+# Letters beyond Latin with its extensions: a Latin language's pipeline knows no name that is written in them.
+_OTHER_SCRIPT = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class SpacyRecogniser:
         self._settings = settings
         self._thread = thread  # a single one: it alone touches the pipeline
         self._pipeline: Language | None = None
+        self._language: LanguageTest | None = None
 
     async def recognise(self, texts: Sequence[str]) -> list[list[Span]]:
         """See `Recogniser.recognise`. Of each text only the first `max_characters` are read."""
@@ -62,16 +68,24 @@ class SpacyRecogniser:
     def _recognise_batch(self, texts: list[str]) -> list[list[Span]]:
         pipeline = self._loaded()
         try:
-            return [
-                [Span(entity.text, entity.label_, entity.start_char, entity.end_char) for entity in document.ents]
-                for document in pipeline.pipe(texts, batch_size=_BATCH_TEXTS)
-            ]
+            return [self._believed(document) for document in pipeline.pipe(texts, batch_size=_BATCH_TEXTS)]
         except Exception as error:  # spaCy's failures share no root below Exception
             raise ModelUnavailable(f"the recogniser {self._settings.model} failed: {error}") from error
+
+    def _believed(self, document: Doc) -> list[Span]:
+        """The spans of a text that is in the pipeline's language; of another language's text all is a guess."""
+        spans = [Span(entity.text, entity.label_, entity.start_char, entity.end_char) for entity in document.ents]
+        language = self._language
+        if not spans or language is None or not language.latin:
+            return spans
+        if not language.fits(token.lower_ for token in document):
+            return []
+        return [span for span in spans if not _OTHER_SCRIPT.search(span.text)]
 
     def _loaded(self) -> Language:
         if self._pipeline is None:
             self._pipeline = _load(self._settings.model)
+            self._language = LanguageTest(self._pipeline.lang)
         return self._pipeline
 
 

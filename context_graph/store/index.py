@@ -28,8 +28,8 @@ from context_graph.store.keys import GraphKeys
 # Fields of an entity's hash: its label, and one field for each surface form, so that forms need no order to be merged.
 ENTITY_LABEL = "label"
 ENTITY_FORM_PREFIX = "form:"
-# Stage 2's fields of an event's hash (JSON): entity ids in order of first mention; for each of these the name as first
-# written and how often it is mentioned; keywords.
+# Stage 2's fields of an event's hash (JSON): entity ids in order of first mention; for each of these
+# `[name as first written, role, start, end, start, end …]`, a pair of characters for each mention; keywords.
 EVENT_ENTITIES = "entities"
 EVENT_MENTIONS = "mentions"
 EVENT_KEYWORDS = "keywords"
@@ -197,11 +197,16 @@ def _put_entities(pipe: Any, keys: GraphKeys, enrichment: Enrichment) -> None:
     shown: dict[str, bytes] = {}
     if grouped:
         shown[EVENT_ENTITIES] = orjson.dumps(list(grouped))
-        shown[EVENT_MENTIONS] = orjson.dumps([[group[0].name, len(group)] for group in grouped.values()])
+        shown[EVENT_MENTIONS] = orjson.dumps([_shown(group) for group in grouped.values()])
     if enrichment.keywords:
         shown[EVENT_KEYWORDS] = orjson.dumps(enrichment.keywords)
     if shown:
         pipe.hset(keys.event(document.id), mapping=shown)
+
+
+def _shown(mentions: Sequence[Mention]) -> list[str | int]:
+    places = [place for mention in mentions for place in (mention.start, mention.end)]
+    return [mentions[0].name, mentions[0].role, *places]
 
 
 def _by_entity(mentions: Sequence[Mention]) -> dict[str, list[Mention]]:

@@ -121,7 +121,7 @@ async def test_an_enrichment_adds_a_vector_entities_and_keywords(resources: Reso
     ]
     shown = await redis.hgetall(KEYS.event("e1"))
     assert orjson.loads(shown[b"entities"]) == ["person:mia", "id:w1"]
-    assert orjson.loads(shown[b"mentions"]) == [["Mia", 2], ["W1", 1]]
+    assert orjson.loads(shown[b"mentions"]) == [["Mia", "said", 0, 3, 9, 12], ["W1", "said", 5, 7]]
     (entry,) = await resources.graph.timeline(PARTITION, "entity", "person:mia")
     assert (entry.event_id, entry.occurred_at) == ("e1", 1000)
     assert orjson.loads(shown[b"keywords"]) == ["order", "the o"]
