@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from context_graph.settings import Settings
 from context_graph.store.access import ApiKeys
 from context_graph.store.archive import Archive
 from context_graph.store.archive_files import open_files
+from context_graph.store.archive_keys import ArchivedKeys
 from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.dead_letters import DeadLetters
 from context_graph.store.erasures import Erasures
 from context_graph.store.generations import Generations
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
+from context_graph.store.history import History
+from context_graph.store.idempotency import IdempotencyKeys
 from context_graph.store.index import Index
 from context_graph.store.leases import Leases
 from context_graph.store.ledger import Ledger
@@ -58,13 +62,23 @@ class Resources:
         return Erasures(self.ledger_redis, self.vault, self.ledger)
 
     @property
+    def idempotency(self) -> IdempotencyKeys:
+        """Answers kept by `Idempotency-Key`."""
+        seconds = self.settings.reads.idempotency_seconds
+        return IdempotencyKeys(self.ledger_redis, seconds, lambda: secrets.token_hex(8))
+
+    @property
     def eraser(self) -> Eraser:
         """What finishes erasures."""
         servers = [("ledger", self.ledger_redis)]
         if self.derived_redis is not self.ledger_redis:
             servers.append(("derived", self.derived_redis))
         sweeper = Sweeper(self.ledger_redis, self.derived_redis, self.generations)
-        return Eraser(self.erasures, sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers))
+        return Eraser(
+            self.erasures, sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers),
+            History(self.ledger_redis, self.archive), self.idempotency,
+            None if self.archive is None else ArchivedKeys(self.ledger_redis, self.archive),
+        )  # fmt: skip
 
     @property
     def source(self) -> Source:

@@ -77,7 +77,8 @@ class Erased(PermanentError):
     """The person or session was erased: nothing more is kept about it. `kind`: user or session."""
 
     def __init__(self, kind: str, identifier: str) -> None:
-        super().__init__(f"the {kind} {identifier!r} was erased: nothing more is kept about it")
+        # Not by name: this ends in answers that are kept, and in logs.
+        super().__init__(f"the event's {kind} was erased: nothing more is kept about it")
         self.kind = kind
         self.identifier = identifier
 

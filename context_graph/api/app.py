@@ -54,7 +54,6 @@ from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.service import Retrieval, RetrievalParts
 from context_graph.settings import Settings
-from context_graph.store.idempotency import IdempotencyKeys
 from context_graph.store.notifications import Notifications
 from context_graph.store.queries import Searcher
 
@@ -176,9 +175,7 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
         retrieval=Retrieval(parts),
         metrics=Metrics(),
         importer=Importer(ingest, settings.imports),
-        idempotency=IdempotencyKeys(
-            resources.ledger_redis, settings.reads.idempotency_seconds, lambda: secrets.token_hex(8)
-        ),
+        idempotency=resources.idempotency,
         notices=notices,
         tail=Tail(resources.ledger, notices, settings.reads.tail_poll_seconds),
     )

@@ -27,8 +27,8 @@ _EXAMPLE = {
     "keys_destroyed": [{"partition": "acme.0", "fingerprint": "9f2c1ab04d77e310"}],
     "tombstones": ["0-1790847000000-0"],
     "positions": {"0": {"first": "0-1790840000000-0", "last": "0-1790846000000-3"}},
-    "scanned": {"events": 42, "sessions": 3, "dead_letters": 0},
-    "removed": {"documents": 42, "vectors": 42, "attributes": 120, "entities": 7, "mentions": 31, "summaries": 1},
+    "scanned": {"events": 42, "sessions": 3, "dead_letters": 0, "generations": 1, "archived_key_files": 4},
+    "removed": {"documents": 42, "vectors": 42, "attributes": 120, "entities": 7, "mentions": 31, "archived_keys": 2},
     "left_in_clear": 0,
     "files": {"ledger": "append-only file written anew"},
 }
@@ -87,7 +87,7 @@ def erasure_json(erasure: Erasure) -> dict[str, Any]:
     for removal in erasure.removals:
         scanned.update(removal.scanned)
         removed.update(removal.removed)
-    return {
+    certificate: dict[str, Any] = {
         "id": erasure.id,
         "kind": erasure.kind,
         "state": erasure.state,
@@ -109,3 +109,4 @@ def erasure_json(erasure: Erasure) -> dict[str, Any]:
         "left_in_clear": sum(removal.left_in_clear for removal in erasure.removals),
         "files": dict(erasure.files),
     }
+    return certificate if erasure.waits_for is None else certificate | {"waits_for": erasure.waits_for}

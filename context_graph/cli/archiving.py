@@ -19,7 +19,8 @@ from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.observability.logging import configure_logging
 from context_graph.store.archive import Archive
-from context_graph.store.archive_checking import ArchiveChecks, ArchiveReport, Restore
+from context_graph.store.archive_checking import ArchiveChecks, ArchiveReport
+from context_graph.store.archive_restoring import Restore
 from context_graph.workers import load_worker
 
 Answer = TypeVar("Answer")
@@ -61,17 +62,17 @@ def run(data: DataOption = None) -> None:
 
 @archive.command("restore")
 def restore(data: DataOption = None) -> None:
-    """Put every archived event back into an empty Redis, ids and sessions included. Interrupted: run it again.
+    """Put every archived event back into an empty Redis, with ids, sessions and data keys. Interrupted: run it again.
 
     Stop the API and the workers first.
     """
 
     async def every_partition(resources: Resources, found: Archive) -> None:
-        restoring = Restore(resources.ledger_redis, found, resources.tenants)
+        restoring = Restore(resources.ledger_redis, found, resources.tenants, resources.vault)
         partitions = await found.files.partitions()
         for partition in partitions:
             done = await restoring.run(partition)
-            typer.echo(f"{partition}: {done.added:,} events restored, {done.present:,} were there")
+            typer.echo(f"{partition}: {done.words}")
         if not partitions:
             typer.echo("the archive is empty")
 

@@ -3,9 +3,12 @@
 The order is the whole point. The keys are destroyed and the tombstones appended already (`store/erasures.py`; again
 here if that was interrupted), so nothing of the subject can be opened any more or be appended behind the tombstone.
 But a worker may still hold an event that it opened before. So: wait until every consumer group that the stream has,
-those of a rebuild too, has finished everything up to the tombstone; wait as long as processes remember keys; sweep
-every partition; write the certificate; have the servers write their files anew. A group that comes later, for a new
-generation, opens erased events as such, so it has nothing to remove.
+those of a rebuild too, has finished everything up to the tombstone; wait as long as processes remember keys; take the
+keys out of the archive; sweep every generation of every partition; write the certificate; have the servers write their
+files anew. A group that comes later, for a new generation, opens erased events as such, so it has nothing to remove.
+
+Nothing is certified that was not seen: while the archive cannot be written, or this process has none although there is
+one, the erasure stays unfinished and says why.
 
 Any worker may do it, one at a time under a lease; interrupted anywhere, the next one does the same again.
 """
@@ -22,13 +25,17 @@ from time import time
 
 import structlog
 
-from context_graph.domain.erasure import Erasure, Subject
+from context_graph.domain.erasure import Erasure, Removal, Subject
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
-from context_graph.errors import TemporaryError
+from context_graph.errors import ArchiveDamaged, ArchiveUnavailable, TemporaryError
+from context_graph.store.archive_keys import ArchivedKeys
+from context_graph.store.archive_writing import LEASE as ARCHIVE_LEASE
 from context_graph.store.connection import RedisClient
 from context_graph.store.erasures import Erasures
 from context_graph.store.groups import Groups
+from context_graph.store.history import History
+from context_graph.store.idempotency import IdempotencyKeys
 from context_graph.store.leases import Lease, Leases
 from context_graph.store.server_files import rewrite_files
 from context_graph.store.sweeping import Sweeper
@@ -51,7 +58,10 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Eraser:
-    """Finishes the erasures of every tenant. The servers are those of the ledger and of what is derived."""
+    """Finishes the erasures of every tenant. The servers are those of the ledger and of what is derived.
+
+    `archived_keys`: the archive's, None in a process without one; `history` knows whether there is an archive.
+    """
 
     erasures: Erasures
     sweeper: Sweeper
@@ -60,6 +70,9 @@ class Eraser:
     tenants: Tenants
     vault: Vault
     servers: tuple[tuple[str, RedisClient], ...]
+    history: History
+    kept_answers: IdempotencyKeys
+    archived_keys: ArchivedKeys | None = None
     now_ms: Callable[[], int] = _now_ms
 
     async def run(self, stop: asyncio.Event, poll_seconds: float) -> None:
@@ -69,7 +82,7 @@ class Eraser:
         while not stop.is_set():
             try:
                 if not rewrapped:
-                    await self._rewrap()
+                    await self.rewrap_all()
                     rewrapped = True
                 await self.finish_all(stop)
                 pause = poll_seconds
@@ -109,12 +122,36 @@ class Eraser:
             return
         await asyncio.sleep(self.vault.cache_seconds)
         subject = Subject(erasure.kind, erasure.subject)
-        removals = [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
+        try:
+            archived = [await self._leave_archive(partition, subject, erasure.id) for partition in tombstones]
+        except (ArchiveUnavailable, ArchiveDamaged) as error:
+            await self.erasures.keep_waiting(tenant, struck, str(error))
+            log.warning("erasure_waits_for_archive", tenant=tenant.name, erasure_id=erasure.id, reason=str(error))
+            return
+        removals = archived + [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
+        answers = await self.kept_answers.leave_explanations_out(tenant.name)
+        removals.append(Removal(removed={"kept_explanations": answers} if answers else {}))
         done = await self.erasures.finish(tenant, replace(struck, removals=tuple(removals)), self.now_ms())
         # After the record, which held the subject's name until now.
         files = {name: await rewrite_files(client, _FILES_SECONDS) for name, client in self.servers}
         await self.erasures.keep_files(tenant, replace(done, files=files))
         log.info("erased", tenant=tenant.name, erasure_id=erasure.id, kind=erasure.kind)
+
+    async def _leave_archive(self, partition: Partition, subject: Subject, erasure_id: str) -> Removal:
+        """Take the subject's key out of the partition's archive. Raises ArchiveUnavailable while that cannot be."""
+        if self.archived_keys is None:
+            if await self.history.archived(partition) is None:
+                return Removal()
+            raise ArchiveUnavailable(f"{partition} has an archive, and the workers do not know it: set CG_ARCHIVE__URL")
+        lease = await self.leases.acquire(partition, ARCHIVE_LEASE, f"{socket.gethostname()}-{os.getpid()}", _LEASE_MS)
+        if lease is None:
+            raise ArchiveUnavailable(f"the archive of {partition} is being written; its keys are removed after that")
+        try:
+            tag = await self.vault.tag_of(partition, subject)
+            done = await self.archived_keys.destroy(partition, tag, erasure_id)
+        finally:
+            await self.leases.release(lease)
+        return Removal(scanned={"archived_key_files": done.files}, removed={"archived_keys": done.keys})
 
     async def _passed(self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event) -> bool:
         """Whether every group has passed the tombstones; waits a while for those that have not."""
@@ -131,10 +168,23 @@ class Eraser:
                 await asyncio.sleep(_LOOK_AGAIN)
         return not waiting
 
-    async def _rewrap(self) -> None:
+    async def rewrap_all(self) -> None:
         """After a rotation of the master key: wrap what the previous ones wrapped, so that they can be dropped."""
         for tenant in await self.tenants.all():
             for partition in tenant.partitions:
                 count = await self.vault.rewrap(partition)
                 if count:
                     log.info("keys_rewrapped", partition=str(partition), keys=count)
+                if self.vault.was_rotated and self.archived_keys is not None:
+                    await self._rewrap_archive(partition, self.archived_keys)
+
+    async def _rewrap_archive(self, partition: Partition, archived: ArchivedKeys) -> None:
+        """The archive's copies too, while previous master keys are named: they must not be needed for a restore."""
+        lease = await self.leases.acquire(partition, ARCHIVE_LEASE, f"{socket.gethostname()}-{os.getpid()}", _LEASE_MS)
+        if lease is None:
+            raise ArchiveUnavailable(f"the archive of {partition} is being written; its keys are wrapped after that")
+        try:
+            files = await archived.rewrap(partition)
+        finally:
+            await self.leases.release(lease)
+        log.info("archived_keys_rewrapped", partition=str(partition), files=files)

@@ -1,8 +1,8 @@
 """Where the archive's files lie: a folder or an object store, by fsspec.
 
 Owns how a file gets there whole or not at all: on a local disk by a temporary name, fsync, rename and fsync of the
-folder; on an object store by the one put that makes an object visible. Files are never changed and never deleted.
-fsspec blocks, so every call runs in a thread.
+folder; on an object store by the one put that makes an object visible. Segments and manifests are never changed and
+never deleted; key files are (`store/archive_keys.py`). fsspec blocks, so every call runs in a thread.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ class ArchiveFiles:
         with _errors(f"reading {path}"):
             data: bytes = await asyncio.to_thread(self._fs.cat_file, path, start, end)
         return data
+
+    async def delete(self, partition: Partition, name: str) -> None:
+        """Remove a file. Raises ArchiveUnavailable, and ArchiveDamaged when there is none."""
+        path = self.where(partition, name)
+        with _errors(f"deleting {path}"):
+            await asyncio.to_thread(self._fs.rm_file, path)
 
     async def sizes(self, partition: Partition) -> dict[str, int]:
         """The files of a partition with their bytes; none when it has no folder yet."""

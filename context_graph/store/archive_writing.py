@@ -1,11 +1,11 @@
 """Moving old entries from a partition's stream to the archive: one pass, under the partition's lease.
 
-The order is the safety. A segment is written, read back and verified; then its manifest is written, which makes it
-exist; much later, when every group has passed it and the retention is over, its file is verified once more and only
-then the stream is cut behind it. A crash between two steps leaves a file without a manifest, which the next attempt
-writes again, or a segment that is in both places, which readers never see twice. Nothing is cut by a guess: whatever
-does not fit (a damaged manifest, a missing file, a stream that does not continue the archive) stops the pass with
-ArchiveDamaged and leaves the stream as it is.
+The order is the safety. A segment is written, read back and verified; then the keys it needs (`archive_keys.py`); then
+its manifest is written, which makes it exist; much later, when every group has passed it and the retention is over, its
+file is verified once more and only then the stream is cut behind it. A crash between two steps leaves a file without a
+manifest, which the next attempt writes again, or a segment that is in both places, which readers never see twice.
+Nothing is cut by a guess: whatever does not fit (a damaged manifest, a missing file, a stream that does not continue
+the archive) stops the pass with ArchiveDamaged and leaves the stream as it is.
 
 An entry is archived when it is older than `settle_ms`: with the fast profile a crash of Redis may take back the last
 second, and the archive must not be ahead of the ledger.
@@ -28,6 +28,7 @@ from context_graph.errors import ArchiveDamaged, TemporaryError
 from context_graph.store import archive_segments as segments
 from context_graph.store import codec
 from context_graph.store.archive import Archive, Catalogue
+from context_graph.store.archive_keys import ArchivedKeys, key_file
 from context_graph.store.archive_segments import Manifest, RawEntry, Record
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.generations import Generations
@@ -138,6 +139,10 @@ class _Pass:
     def keys(self) -> PartitionKeys:
         return PartitionKeys(self.partition)
 
+    @property
+    def data_keys(self) -> ArchivedKeys:
+        return ArchivedKeys(self.redis, self.archive)
+
     async def run(self, stop: asyncio.Event, *, flush: bool) -> Archived:
         with store_errors("reading the server's clock"):
             seconds, micros = await self.redis.time()
@@ -156,11 +161,23 @@ class _Pass:
     async def _sound_catalogue(self) -> Catalogue:
         """The catalogue, when every segment is there and the stream continues it. Raises ArchiveDamaged."""
         catalogue = await self.archive.refresh(self.partition)
-        problems = catalogue.gaps() + missing_files(catalogue, await self.archive.files.sizes(self.partition))
+        sizes = await self.archive.files.sizes(self.partition)
+        problems = catalogue.gaps() + missing_files(catalogue, sizes)
         problems += await continuity(self.redis, self.partition, catalogue)
         if problems:
             raise ArchiveDamaged("; ".join(problems))
+        await self._add_missing_keys(catalogue, sizes)
         return catalogue
+
+    async def _add_missing_keys(self, catalogue: Catalogue, sizes: dict[str, int]) -> None:
+        """Key files of segments from before there were any, from the keys that Redis still has."""
+        for segment in catalogue.segments:
+            if key_file(segment) not in sizes:
+                data = await self.archive.files.read(self.partition, segment.file)
+                records = await asyncio.to_thread(_all_records, segment, data)
+                await self._still_holding()
+                await self.data_keys.keep(segment, records)
+                log.info("keys_archived", partition=str(self.partition), segment=segment.file)
 
     # archiving
 
@@ -192,12 +209,14 @@ class _Pass:
         return [_record(entry, identity, hashes) for entry, identity in zip(entries, known, strict=True)]
 
     async def _add_segment(self, previous: Position | None, records: list[Record]) -> None:
-        """Segment, read back and verify, then the manifest: only this makes it exist."""
+        """Segment, read back and verify, then its keys, then the manifest: only this makes it exist."""
         manifest, data = await asyncio.to_thread(
             segments.build, self.partition, self.tenant.buckets, previous, records, self.now
         )
         await self.archive.files.write(self.partition, manifest.file, data)
         await self._verify(manifest)
+        await self._still_holding()
+        await self.data_keys.keep(manifest, records)
         await self._still_holding()
         await self.archive.files.write(self.partition, manifest.name, segments.encode_manifest(manifest))
         await self.archive.read_manifest(self.partition, manifest.name)
@@ -264,6 +283,10 @@ class _Pass:
         self.done += Archived(trimmed=int(value))
         log.info("trimmed", partition=str(self.partition), through=last.stream_id, events=int(value))
         return int(value)
+
+
+def _all_records(segment: Manifest, data: bytes) -> list[Record]:
+    return [record for block in segments.read_segment(segment, data) for record in block]
 
 
 def missing_files(catalogue: Catalogue, sizes: dict[str, int]) -> list[str]:

@@ -92,13 +92,18 @@ class Erasures:
 
     async def finish(self, tenant: Tenant, erasure: Erasure, finished_at: int) -> Erasure:
         """The certificate: the erasure done, without the subject's name."""
-        done = replace(erasure, state="done", subject=None, finished_at=finished_at)
+        done = replace(erasure, state="done", subject=None, finished_at=finished_at, waits_for=None)
         with store_errors("finishing an erasure"):
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(_keys(tenant).erasures, done.id, _encoded(done))
                 pipe.srem(_keys(tenant).erasing, done.id)
                 await pipe.execute()
         return done
+
+    async def keep_waiting(self, tenant: Tenant, erasure: Erasure, reason: str) -> None:
+        """Why an erasure cannot be finished now, for whoever asks for its certificate."""
+        if erasure.waits_for != reason:
+            await self._keep(tenant, replace(erasure, waits_for=reason))
 
     async def keep_files(self, tenant: Tenant, erasure: Erasure) -> None:
         """What became of the servers' files, learnt after the certificate was written."""

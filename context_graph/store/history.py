@@ -113,6 +113,12 @@ class History:
             after = _at(partition, entries[-1])
             yield entries
 
+    async def archived(self, partition: Partition) -> Position | None:
+        """The last position that was archived, or None when none ever was."""
+        with store_errors("reading how far the ledger is archived"):
+            raw: Any = await self._redis.hget(PartitionKeys(partition).archived, ARCHIVED)
+        return _position(partition, raw)
+
     async def trimmed(self, partition: Partition) -> Position | None:
         """The last position that the stream no longer holds, or None."""
         with store_errors("reading how far the ledger is trimmed"):

@@ -17,6 +17,8 @@ API_KEYS = "cg:api-keys"
 API_KEYS_USED = "cg:api-keys-used"
 QUOTAS = "cg:quotas"
 WAKE_CHANNEL = "cg:wake"
+PEPPER = "pepper"
+"""A field of a vault beside the tags, which have 16 characters."""
 
 
 def quota_tokens(tenant: str) -> str:

@@ -30,6 +30,11 @@ class MasterKeys:
         self._fingerprint = _fingerprint(current)
         self._ciphers = {_fingerprint(key): AESGCM(key) for key in (*previous, current)}
 
+    @property
+    def has_previous(self) -> bool:
+        """Whether there are others than the one in force."""
+        return len(self._ciphers) > 1
+
     @classmethod
     def of(cls, settings: VaultSettings, random: Callable[[int], bytes]) -> MasterKeys | None:
         """The keys that the settings name; None without one. Raises ConfigurationError on anything but 32 bytes."""

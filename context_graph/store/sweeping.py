@@ -6,11 +6,14 @@ What stays is what a rebuild from the erased ledger makes: an event's place, typ
 person, text, vector, entities and keywords. Entities and people whom nobody else mentions go; the session's summaries
 made before the tombstone go, and the next consolidation writes them anew without the subject.
 
+Every generation that has a key is swept, those of the tenant's table and whatever else a rebuild has left.
+
 Sweeping twice changes nothing. The caller makes sure that no stage still holds an event from before the tombstone.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +37,7 @@ from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENT
 from context_graph.store.keys import GraphKeys, PartitionKeys
 
 _PAGE = 500
+_SCAN = 2000  # keys looked at in a round trip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class _Tally:
     removed: Counter[str] = field(default_factory=Counter)
     first: Position | None = None
     last: Position | None = None
-    in_clear: int = 0
+    in_clear: set[Position] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
     ids: set[str] = field(default_factory=set)
 
@@ -68,7 +72,7 @@ class Sweeper:
     def __init__(self, ledger: RedisClient, derived: RedisClient, generations: Generations) -> None:
         self._ledger = ledger
         self._derived = derived
-        self._generations = generations
+        self._tables = generations
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
@@ -77,30 +81,44 @@ class Sweeper:
     async def sweep(self, partition: Partition, subject: Subject, tombstone: Position) -> Removal:
         """Remove what was derived from the subject's events here, in every generation. Raises StoreUnavailable."""
         tally = _Tally()
-        table = await self._generations.read(partition.tenant)
         with store_errors("sweeping what was derived"):
-            if subject.kind == "session":
-                tally.sessions.add(subject.id)
-            for number in table.all:
-                await self._generation(partition, GraphKeys(partition, number), subject, tombstone, tally)
+            for keys in await self._generations(partition):
+                await self._sweep_generation(partition, keys, subject, tombstone, tally)
             await self._drop_dead_letters(partition, tally)
         return Removal(
             scanned=dict(tally.scanned),
             removed={kind: count for kind, count in sorted(tally.removed.items()) if count},
             first=None if tally.first is None else str(tally.first),
             last=None if tally.last is None else str(tally.last),
-            left_in_clear=tally.in_clear,
+            left_in_clear=len(tally.in_clear),
         )
 
-    async def _generation(
+    async def _generations(self, partition: Partition) -> list[GraphKeys]:
+        """Every generation of the tenant's table, and every other that has a key or an index here."""
+        table = await self._tables.read(partition.tenant)
+        prefix = f"cg:{partition.tag}:g"
+        names = [name.decode() for name in await self._command("FT._LIST")]
+        key: Any
+        async for key in self._derived.scan_iter(match=f"{prefix}*", count=_SCAN):
+            names.append(key.decode(errors="replace"))
+        found = {int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"(\d+):", name))}
+        return [GraphKeys(partition, number) for number in sorted(found | set(table.all))]
+
+    async def _sweep_generation(
         self, partition: Partition, keys: GraphKeys, subject: Subject, tombstone: Position, tally: _Tally
     ) -> None:
+        if subject.kind == "session":
+            tally.sessions.add(subject.id)
         await self._by_timeline(partition, keys, subject, tally)
-        for index, prefix in ((keys.text_index, keys.document_prefix), (keys.vector_index, keys.vector_prefix + "0:")):
+        for index, prefix in (
+            (keys.text_index, keys.document_prefix),
+            (keys.vector_index, keys.vector_prefix + "0:"),
+        ):
             await self._by_index(keys, subject, tally, index, prefix)
         if subject.kind == "user":
             await self._forget_user(keys, subject.id, tally)
         await self._drop_summaries(keys, tombstone, tally)
+        tally.scanned["generations"] += 1
 
     async def _by_timeline(self, partition: Partition, keys: GraphKeys, subject: Subject, tally: _Tally) -> None:
         """Oldest first; the timeline itself stays until the end, so that an interrupted sweep finds the same again."""
@@ -218,7 +236,7 @@ class Sweeper:
             pipe.delete(keys.consolidated(session_id), keys.episodes(session_id))
             answers = await pipe.execute()
             tally.removed["summaries"] += int(any(answers[:3]))
-            tally.scanned["sessions"] += 1
+        tally.scanned["sessions"] = len(tally.sessions)
 
     async def _drop_dead_letters(self, partition: Partition, tally: _Tally) -> None:
         """Those of erased events: reason and traceback may quote them. Told by the entry, whose key is gone."""
@@ -252,8 +270,9 @@ class Sweeper:
         pipe = self._ledger.pipeline(transaction=False)
         for position in positions:
             pipe.xrange(PartitionKeys(partition).ledger, position.stream_id, position.stream_id)
-        for entries in await pipe.execute():
-            tally.in_clear += sum(not sealing.is_sealed(values.get(b"e", b"")) for _, values in entries)
+        for position, entries in zip(positions, await pipe.execute(), strict=True):
+            if any(not sealing.is_sealed(values.get(b"e", b"")) for _, values in entries):
+                tally.in_clear.add(position)
 
 
 def _found(event_id: str, known: str | None, node: Any, vector_at: bytes | None, document: Any) -> _Found:

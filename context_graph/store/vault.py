@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -28,15 +28,14 @@ import orjson
 from context_graph.domain.erasure import Strike, Subject
 from context_graph.domain.event import ERASURE_TYPE
 from context_graph.domain.partition import Partition
-from context_graph.errors import PermanentError, VaultLocked
+from context_graph.errors import ConfigurationError, PermanentError, VaultLocked
 from context_graph.settings import VaultSettings
 from context_graph.store import codec, sealing
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.keys import PartitionKeys
+from context_graph.store.keys import PEPPER, PartitionKeys
 from context_graph.store.master_key import MasterKeys
 from context_graph.store.sealing import KEY_BYTES, NONCE_BYTES, EventKey
 
-_PEPPER = "pepper"  # a field of the vault beside the tags, which have 16 characters
 _TAG_BYTES = 12
 _REMEMBER_AT_MOST = 50_000  # event keys, about 1 kB each with their cipher
 _PAGE = 500
@@ -100,11 +99,17 @@ class Vault:
         self._take = redis.register_script(scripts.joinpath("vault_take.lua").read_text())
         self._destroy = redis.register_script(scripts.joinpath("vault_destroy.lua").read_text())
         self._rewrap = redis.register_script(scripts.joinpath("vault_rewrap.lua").read_text())
+        self._restore = redis.register_script(scripts.joinpath("vault_restore.lua").read_text())
 
     @property
     def enabled(self) -> bool:
         """Whether there is a master key, so that events are sealed and can be erased."""
         return self._master is not None
+
+    @property
+    def was_rotated(self) -> bool:
+        """Whether there are previous master keys, so that something may be wrapped by one of them."""
+        return self._master is not None and self._master.has_previous
 
     async def seal(self, partition: Partition, events: Sequence[Sealable]) -> list[Sealed]:
         """What to store of these events, one for each; at most two round trips, none while the keys are remembered.
@@ -191,6 +196,45 @@ class Vault:
         self._tombstones.clear()
         return answer[0].decode(), answer[1]
 
+    async def tag_of(self, partition: Partition, subject: Subject) -> str:
+        """The name that a subject has in Redis and archive. Raises VaultLocked without a master key."""
+        return (await self._tags(partition, {subject}))[subject]
+
+    async def check_pepper(self, partition: Partition, wrapped: bytes | None) -> None:
+        """Raise ConfigurationError where subjects have other tags than in an archive with that pepper.
+
+        Two tags for one person would mean two keys, of which an erasure destroys one.
+        """
+        if wrapped is None:
+            return
+        place = _place(partition, PEPPER)
+        with store_errors("reading the vault"):
+            there: Any = await self._redis.hget(PartitionKeys(partition).vault, PEPPER)
+        archived = None if self._master is None else self._master.unwrap(wrapped, place)  # the right master key?
+        if there is None or there == wrapped:
+            return
+        if self._unlocked().unwrap(there, place) != archived:
+            raise ConfigurationError(
+                f"{partition} has sealed events since Redis was lost, with names for people that the archive does not "
+                "know: restore into an empty Redis, before anything is written to it"
+            )
+
+    async def restore(
+        self, partition: Partition, pepper: bytes | None, keys: Mapping[str, bytes], erased: Mapping[str, str]
+    ) -> None:
+        """Put wrapped keys back, and who was erased (tag -> erasure id). What is there already stays."""
+        names = PartitionKeys(partition)
+        pairs = [*({PEPPER: pepper} if pepper is not None else {}).items(), *keys.items()]
+        gone = [value for pair in erased.items() for value in pair]
+        with store_errors("restoring data keys"):
+            await self._restore(keys=[names.vault, names.erased], args=[len(erased), *gone])
+            for start in range(0, len(pairs), _PAGE):
+                page = [value for pair in pairs[start : start + _PAGE] for value in pair]
+                await self._restore(keys=[names.vault, names.erased], args=[0, *page])
+        self._event_keys.clear()
+        self._peppers.clear()
+        self._tombstones.clear()
+
     async def erasure_of(self, partition: Partition, subject: Subject) -> str | None:
         """The id of the erasure of a subject, or None."""
         tag = (await self._tags(partition, {subject}))[subject]
@@ -243,12 +287,12 @@ class Vault:
         known = self._peppers.get(partition)
         if known is not None and known[0] > now:
             return known[1]
-        master, vault, place = self._unlocked(), PartitionKeys(partition).vault, _place(partition, _PEPPER)
+        master, vault, place = self._unlocked(), PartitionKeys(partition).vault, _place(partition, PEPPER)
         with store_errors("reading the vault"):
-            wrapped: Any = await self._redis.hget(vault, _PEPPER)
+            wrapped: Any = await self._redis.hget(vault, PEPPER)
             if wrapped is None:
-                await self._redis.hsetnx(vault, _PEPPER, master.wrap(self._random(KEY_BYTES), place))
-                wrapped = await self._redis.hget(vault, _PEPPER)
+                await self._redis.hsetnx(vault, PEPPER, master.wrap(self._random(KEY_BYTES), place))
+                wrapped = await self._redis.hget(vault, PEPPER)
         pepper = master.unwrap(wrapped, place)
         self._peppers[partition] = (now + self.cache_seconds, pepper)
         return pepper

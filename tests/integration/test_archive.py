@@ -12,8 +12,8 @@ from context_graph.domain.event import Envelope
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError
 from context_graph.store.archive import Archive
-from context_graph.store.archive_checking import Restore
 from context_graph.store.archive_files import open_files
+from context_graph.store.archive_restoring import Restore
 from context_graph.store.archive_segments import RawEntry
 from context_graph.store.keys import PartitionKeys
 from context_graph.store.ledger import Ledger, decode_entry
@@ -37,6 +37,10 @@ def some(start: int, count: int, chance: random.Random) -> list[Envelope]:
 
 async def raw_of(archiving: Archiving) -> list[RawEntry]:
     return [entry async for batch in archiving.ledger.replay(archiving.partition, None) for entry in batch]
+
+
+def restore_of(archiving: Archiving, resources: Resources) -> Restore:
+    return Restore(resources.ledger_redis, archiving.archive, resources.tenants, resources.vault)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -185,7 +189,7 @@ async def test_entries_that_are_no_envelopes_and_fields_of_any_bytes_are_archive
     assert [fields for _, fields in await raw_of(archiving)][:4] == odd
     assert await raw_of(archiving) == before
     await resources.ledger_redis.flushall()
-    await Restore(resources.ledger_redis, archiving.archive, resources.tenants).run(archiving.partition)
+    await restore_of(archiving, resources).run(archiving.partition)
     assert await raw_of(archiving) == before
 
 
@@ -201,7 +205,7 @@ async def test_a_restore_into_an_empty_redis_gives_equal_reads_dedup_included_an
     ids = await resources.ledger_redis.hgetall(PartitionKeys(archiving.partition).ids)
     await resources.ledger_redis.flushall()
     archiving.reopen()
-    restore = Restore(resources.ledger_redis, archiving.archive, resources.tenants)
+    restore = restore_of(archiving, resources)
     await restore._put(archiving.partition, await _first_records(archiving, 11))  # as far as an earlier try came
     done = await restore.run(archiving.partition)
     assert (done.added, done.present) == (49, 11)
@@ -231,7 +235,7 @@ async def test_a_restore_refuses_a_stream_that_holds_other_events(archiving: Arc
     await resources.ledger_redis.flushall()
     await append(archiving.ledger, archiving.partition, [envelope(99)])
     archiving.reopen()
-    restore = Restore(resources.ledger_redis, archiving.archive, resources.tenants)
+    restore = restore_of(archiving, resources)
     with pytest.raises(ConfigurationError, match="holds other events than the archive"):
         await restore.run(archiving.partition)
     assert len(await archiving.hot()) == 1
@@ -243,7 +247,7 @@ async def test_a_restore_refuses_a_tenant_with_other_buckets(archiving: Archivin
     await resources.ledger_redis.flushall()
     await resources.tenants.ensure("acme", 3)
     with pytest.raises(ConfigurationError, match="3 buckets here and 1 in the archive"):
-        await Restore(resources.ledger_redis, archiving.archive, resources.tenants).run(archiving.partition)
+        await restore_of(archiving, resources).run(archiving.partition)
 
 
 async def test_a_process_without_the_archive_says_so_instead_of_leaving_events_out(

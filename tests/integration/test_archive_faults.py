@@ -191,7 +191,7 @@ class Failing(MemoryFileSystem):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("how", ["before", "after", "changed"])
-@pytest.mark.parametrize("step", range(1, 7))
+@pytest.mark.parametrize("step", range(1, 10))
 async def test_a_failure_at_any_write_leaves_a_sound_archive_that_the_next_pass_completes(
     resources: Resources, step: int, how: str
 ) -> None:
@@ -207,7 +207,7 @@ async def test_a_failure_at_any_write_leaves_a_sound_archive_that_the_next_pass_
     assert len(await archiving.hot()) == 20
     assert await archiving.everything() == known
     archiving.reopen()
-    if how == "changed" and step % 2 == 0:
+    if how == "changed" and step % 3 == 0:
         return  # a manifest was written wrong: `verify` and the next pass say so until it is removed
     done = await archiving.run()
     assert done.trimmed == 14
