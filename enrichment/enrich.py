@@ -8,9 +8,9 @@ had no vector or no entities.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from context_graph.domain.document import Document, Enrichment
 from context_graph.domain.event import LedgerEvent
@@ -20,6 +20,7 @@ from context_graph.store.index import Index
 from enrichment.entities import find_mentions, role_in
 from enrichment.indexing import documents_of
 from enrichment.keywords import keywords_of
+from enrichment.known import packed_spans
 
 if TYPE_CHECKING:
     from context_graph.models.embedder import Embedder
@@ -40,8 +41,10 @@ def text_hash(text: str) -> str:
     return blake2b(f"{TEXT_VERSION}\0{text}".encode(), digest_size=16).hexdigest()
 
 
-def enrichment_of(document: Document, spans: Sequence[Span], vector: bytes, model_id: str) -> Enrichment:
-    """What the models' answers add to a document. `vector`: float32 bytes."""
+def enrichment_of(
+    document: Document, spans: Sequence[Span], vector: bytes, model_id: str, packed: bytes = b""
+) -> Enrichment:
+    """What the models' answers add to a document. `vector`: float32 bytes; `packed`: the spans as they are kept."""
     return Enrichment(
         document=document,
         vector=vector,
@@ -55,13 +58,19 @@ def enrichment_of(document: Document, spans: Sequence[Span], vector: bytes, mode
             role=role_in(document),
         ),
         keywords=keywords_of(document.text),
+        spans=packed,
     )
+
+
+Recall: TypeAlias = Callable[[Partition, Sequence[Document]], Awaitable[None]]
 
 
 class EnrichmentHandler:
     """Asks the models about a batch and stores the answers."""
 
-    def __init__(self, index: Index, embedder: Embedder, recogniser: Recogniser) -> None:
+    def __init__(self, index: Index, embedder: Embedder, recogniser: Recogniser, recall: Recall | None = None) -> None:
+        """`recall`: called with the documents before the models are asked, to remind them of what they said before."""
+        self._recall = recall
         self._index = index
         self._embedder = embedder
         self._recogniser = recogniser
@@ -71,6 +80,8 @@ class EnrichmentHandler:
         documents = documents_of(events)
         if not documents:
             return
+        if self._recall is not None:
+            await self._recall(partition, documents)
         texts = [document.text for document in documents]
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -81,7 +92,13 @@ class EnrichmentHandler:
             raise failures.exceptions[0] from failures
         vectors = embedding.result()
         enrichments = [
-            enrichment_of(document, named, vectors[embedded_text(document)], self._embedder.model_id)
+            enrichment_of(
+                document,
+                named,
+                vectors[embedded_text(document)],
+                self._embedder.model_id,
+                packed_spans(self._recogniser.recogniser_id, named),
+            )
             for document, named in zip(documents, recognising.result(), strict=True)
         ]
         await self._index.put_enrichments(partition, enrichments)

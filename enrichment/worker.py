@@ -16,11 +16,12 @@ from context_graph.bootstrap import Resources
 from context_graph.delivery.generations import run_generations
 from context_graph.domain.stages import ENRICHMENT, INDEXING
 from context_graph.errors import ModelUnavailable
-from context_graph.models.embedder import Embedder, open_embedder
+from context_graph.models.embedder import Embedder
+from context_graph.models.embedder_pool import open_embedders
 from context_graph.models.recogniser import Recogniser, open_recogniser
 from context_graph.workers import Worker
-from enrichment.enrich import EnrichmentHandler
-from enrichment.indexing import IndexingHandler
+from enrichment.generation import EnrichmentOf, IndexingOf, Models
+from enrichment.known import RememberingRecogniser
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +37,8 @@ async def run(resources: Resources, stop: asyncio.Event) -> None:
 
 
 async def _index(resources: Resources, stop: asyncio.Event) -> None:
-    def indexing(generation: int) -> IndexingHandler:
-        return IndexingHandler(resources.index.at(generation))
+    def indexing(number: int) -> IndexingOf:
+        return IndexingOf(resources, number)
 
     await run_generations(resources.source, resources.generations, INDEXING, indexing, stop)
 
@@ -45,14 +46,18 @@ async def _index(resources: Resources, stop: asyncio.Event) -> None:
 async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
     settings = resources.settings
     async with AsyncExitStack() as stack:
-        embedder = await stack.enter_async_context(open_embedder(settings.embedding, settings.data_dir / "models"))
+        pool = await stack.enter_async_context(open_embedders(settings.embedding, settings.data_dir / "models"))
         recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
-        await _warm(embedder, recogniser)
+        models = Models(pool, RememberingRecogniser(recogniser))
+        await _warm(await pool.of(None), recogniser)
 
-        def enriching(generation: int) -> EnrichmentHandler:
-            return EnrichmentHandler(resources.index.at(generation), embedder, recogniser)
+        def enriching(number: int) -> EnrichmentOf:
+            return EnrichmentOf(resources, models, number)
 
-        batch = settings.embedding.batch_events
+        def batch(building: bool) -> int:
+            """A generation that is being built knows most answers already: larger steps."""
+            return settings.delivery.batch_events if building else settings.embedding.batch_events
+
         await run_generations(resources.source, resources.generations, ENRICHMENT, enriching, stop, batch=batch)
 
 

@@ -25,6 +25,14 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class _Fed:
+    """A generation, and whether it is nowhere more than one that is being built."""
+
+    number: int
+    building: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Follower:
     task: asyncio.Task[None]
     stop: asyncio.Event
@@ -32,27 +40,29 @@ class _Follower:
 
 async def run_generations(
     source: Source, generations: Generations, stage: Stage, handler: Callable[[int], Handler], stop: asyncio.Event, *,
-    batch: int | None = None,
+    batch: Callable[[bool], int] | None = None,
 ) -> None:  # fmt: skip
     """Run `stage` for every generation that any tenant feeds, until `stop` is set.
 
-    `handler` makes the handler that writes to that generation. Raises what makes one of them fail.
+    `handler` makes the handler that writes to that generation; `batch` says how many events it gets at once, given
+    whether every tenant is still building it (default: settings.batch_events). Raises what makes one of them fail.
     """
-    followers: dict[int, _Follower] = {}
+    followers: dict[_Fed, _Follower] = {}
     try:
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
                 wanted = await _wanted(source, generations, set(followers))
-                for number in wanted - followers.keys():
+                for fed in wanted - followers.keys():
                     own = asyncio.Event()
                     running = run_stage(
-                        source, stage.of(number), handler(number), own,
-                        batch=batch, partitions=_fed(source, generations, number),
+                        source, stage.of(fed.number), handler(fed.number), own,
+                        batch=None if batch is None else batch(fed.building),
+                        partitions=_partitions(source, generations, fed.number),
                     )  # fmt: skip
-                    name = f"{stage.of(number).group} consumer"
-                    followers[number] = _Follower(tasks.create_task(running, name=name), own)
-                for number in followers.keys() - wanted:
-                    followers.pop(number).stop.set()
+                    name = f"{stage.of(fed.number).group} consumer"
+                    followers[fed] = _Follower(tasks.create_task(running, name=name), own)
+                for fed in followers.keys() - wanted:
+                    followers.pop(fed).stop.set()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(source.settings.poll_seconds):
                         await stop.wait()
@@ -62,17 +72,21 @@ async def run_generations(
         raise failures.exceptions[0] from failures
 
 
-async def _wanted(source: Source, generations: Generations, known: set[int]) -> set[int]:
-    """Numbers that any tenant feeds; those known while Redis is away, and the first at the start."""
+async def _wanted(source: Source, generations: Generations, known: set[_Fed]) -> set[_Fed]:
+    """Those that any tenant feeds; those known while Redis is away, and the first at the start."""
     try:
         tables = await generations.tables([tenant.name for tenant in await source.tenants.all()])
     except StoreUnavailable as error:
         log.warning("generations_not_read", reason=str(error))
-        return known or {FIRST}
-    return {number for table in tables for number in table.fed} | {FIRST}
+        return known or {_Fed(FIRST, building=False)}
+    building = {table.building for table in tables}
+    settled = {number for table in tables for number in table.fed if number != table.building} | {FIRST}
+    return {_Fed(n, building=False) for n in settled} | {
+        _Fed(n, building=True) for n in building if n is not None and n not in settled
+    }
 
 
-def _fed(source: Source, generations: Generations, number: int) -> Partitions:
+def _partitions(source: Source, generations: Generations, number: int) -> Partitions:
     async def partitions() -> list[Partition]:
         tenants = await source.tenants.all()
         tables = await generations.tables([tenant.name for tenant in tenants])

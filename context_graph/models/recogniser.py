@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from context_graph.errors import ConfigurationError, ModelUnavailable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _UNUSED = ("tagger", "morphologizer", "parser", "senter", "sentencizer", "attribute_ruler", "lemmatizer")
 _BATCH_TEXTS = 32
+_SPANS_VERSION = 1  # raised when the same pipeline would be believed differently: what is remembered of it is void then
 # Letters beyond Latin with its extensions: a Latin language's pipeline knows no name that is written in them.
 _OTHER_SCRIPT = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]")
 
@@ -41,6 +43,11 @@ class Span:
 class Recogniser(Protocol):
     """Finds names in texts."""
 
+    @property
+    def recogniser_id(self) -> str:
+        """The very pipeline: the same one finds the same spans in the same text."""
+        ...
+
     async def recognise(self, texts: Sequence[str]) -> list[list[Span]]:
         """For each text its spans in order, without overlaps. Raises ModelUnavailable or ConfigurationError."""
         ...
@@ -54,6 +61,11 @@ class SpacyRecogniser:
         self._thread = thread  # a single one: it alone touches the pipeline
         self._pipeline: Language | None = None
         self._language: LanguageTest | None = None
+        self._id = _identity(settings)
+
+    @property
+    def recogniser_id(self) -> str:
+        return self._id
 
     async def recognise(self, texts: Sequence[str]) -> list[list[Span]]:
         """See `Recogniser.recognise`. Of each text only the first `max_characters` are read."""
@@ -87,6 +99,15 @@ class SpacyRecogniser:
             self._pipeline = _load(self._settings.model)
             self._language = LanguageTest(self._pipeline.lang)
         return self._pipeline
+
+
+def _identity(settings: EntitySettings) -> str:
+    """Name, version where it is a package, and how much of a text it reads."""
+    try:
+        known = version(settings.model)
+    except (PackageNotFoundError, ValueError):
+        known = "unversioned"
+    return f"{settings.model}/{known}/{settings.max_characters}/{_SPANS_VERSION}"
 
 
 def _load(name: str) -> Language:

@@ -10,7 +10,7 @@ each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ TEXT_FIELDS = (TEXT, SPEAKER, PARTS)
 # Not indexed.
 META, AT = "meta", "at"
 # Fields of the vector hash.
-VECTOR, MODEL, TEXT_HASH = "vec", "model", "text_hash"
+VECTOR, MODEL, TEXT_HASH, SPANS = "vec", "model", "text_hash", "spans"
 
 # Changes with the fields or the definitions of the two indexes; a rebuild then fills a new generation.
 INDEX_VERSION = 1
@@ -56,7 +56,7 @@ class Part:
 
 
 INDEXING_PART = Part((*TEXT_FIELDS, *TAG_FIELDS, *NUMERIC_FIELDS, META, AT), AT)
-VECTOR_PART = Part((*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, MODEL, TEXT_HASH, AT), AT)
+VECTOR_PART = Part((*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, MODEL, TEXT_HASH, SPANS, AT), AT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,19 @@ class StoredDocument:
     document: Document
     entity_tags: tuple[str, ...] = ()
     """`filter_tag` digests of its entities; read only when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What the models said of a document: its vector (float32 bytes), by which model of which text, and the spans."""
+
+    vector: bytes
+    model: str
+    text_hash: str
+    spans: bytes
+
+
+ANSWER_FIELDS = (VECTOR, MODEL, TEXT_HASH, SPANS)
 
 
 def text_index_definition(name: str, prefix: str) -> list[str | int]:
@@ -97,7 +110,7 @@ def vector_bytes(vector: bytes) -> bytes:
 
 def document_fields(document: Document) -> Fields:
     """The indexing's part of a text hash."""
-    fields = _filters(document)
+    fields = filter_fields(document)
     fields |= {TEXT: document.text, SPEAKER: document.speaker, AT: document.position.sort_key}
     parts = name_parts(document.text)
     if parts:
@@ -123,12 +136,23 @@ def document_fields(document: Document) -> Fields:
 
 def vector_fields(enrichment: Enrichment) -> Fields:
     """A vector hash, whole."""
-    fields = _filters(enrichment.document)
+    fields = filter_fields(enrichment.document)
     fields |= {VECTOR: vector_bytes(enrichment.vector), MODEL: enrichment.model, TEXT_HASH: enrichment.text_hash}
     fields[AT] = enrichment.document.position.sort_key
     if enrichment.mentions:
         fields[ENTITY] = _entity_tags(enrichment)
+    if enrichment.spans:
+        fields[SPANS] = enrichment.spans
     return fields
+
+
+def stored_answer(values: Sequence[bytes | None]) -> StoredAnswer | None:
+    """From the fields of `ANSWER_FIELDS` in order; None while the enrichment has not written them."""
+    vector, model, text_hash, spans = values
+    if vector is None or model is None or text_hash is None:
+        return None
+    numbers = np.frombuffer(vector, dtype=_VECTOR_DTYPE).astype(np.float32)
+    return StoredAnswer(numbers.tobytes(), model.decode(), text_hash.decode(), spans or b"")
 
 
 def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocument | None:
@@ -159,7 +183,8 @@ def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocumen
     return StoredDocument(document, tuple(entities.split(",")) if entities else ())
 
 
-def _filters(document: Document) -> Fields:
+def filter_fields(document: Document) -> Fields:
+    """What both hashes of a document are filtered by: digests and numbers."""
     values = {
         KIND: document.kind,
         TYPE: document.event_type,

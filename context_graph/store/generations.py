@@ -112,6 +112,11 @@ class Generations:
                 raise
             return known[0]
 
+    async def recipe(self, tenant: TenantId, number: int) -> Recipe | None:
+        """What a generation is made by, None while nobody has said."""
+        recipe = (await self.table(tenant)).recipes.get(number)
+        return recipe if recipe is not None else (await self.read(tenant)).recipes.get(number)
+
     async def read(self, tenant: TenantId) -> Table:
         """A tenant's table as it is now. Raises StoreUnavailable."""
         [table] = await self.tables([tenant])

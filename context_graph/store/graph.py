@@ -60,7 +60,7 @@ class Graph:
         keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for node in delta.events.values():
-            pipe.execute_command("HSET", keys.event(node.id), *_event_fields(node))
+            pipe.execute_command("HSET", keys.event(node.id), *event_fields(node))
         for (kind, identifier), members in delta.timelines.items():
             pipe.execute_command("ZADD", keys.timeline(kind, identifier), *_scores(members))
         for cause, effects in delta.effects.items():
@@ -73,7 +73,7 @@ class Graph:
         with store_errors("writing the graph"):
             await pipe.execute()
             for summary in delta.summaries.values():
-                await self._put_newest(keys=[keys.summary(summary.scope)], args=_summary_fields(summary))
+                await self._put_newest(keys=[keys.summary(summary.scope)], args=summary_fields(summary))
 
     async def events(self, partition: Partition, ids: Sequence[str]) -> dict[str, EventNode]:
         """The event nodes of these ids, those that have arrived; one round trip."""
@@ -170,7 +170,8 @@ def _scores(members: dict[str, int]) -> list[str | int]:
     return flat
 
 
-def _event_fields(node: EventNode) -> list[str | int | bytes]:
+def event_fields(node: EventNode) -> list[str | int | bytes]:
+    """An event's hash as Stage 1 writes it: field, value, field, value …"""
     fields: list[str | int | bytes] = [
         "pos", str(node.position),
         "type", node.event_type,
@@ -208,7 +209,8 @@ def _event_node(event_id: str, fields: dict[bytes, bytes]) -> EventNode | None:
     )
 
 
-def _summary_fields(summary: SummaryNode) -> list[str | bytes]:
+def summary_fields(summary: SummaryNode) -> list[str | bytes]:
+    """A summary's position as its version, then field, value, field, value …"""
     return [summary.position.sort_key, "id", summary.id, "event_ids", orjson.dumps(summary.event_ids)]
 
 

@@ -21,7 +21,7 @@ from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.store import documents as fields
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.documents import Fields, Part, StoredDocument
+from context_graph.store.documents import Fields, Part, StoredAnswer, StoredDocument
 from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import GraphKeys
 
@@ -142,6 +142,16 @@ class Index:
             named = zip([*wanted, fields.ENTITY.encode()], values, strict=True)
             found.append(fields.decode_document(doc_id, {name: value for name, value in named if value is not None}))
         return found
+
+    async def read_answers(self, partition: Partition, ids: Sequence[str]) -> list[StoredAnswer | None]:
+        """What the models said of these documents, in the order asked, None where nothing is; one round trip."""
+        keys = await self.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for doc_id in ids:
+            pipe.hmget(keys.vector(doc_id), list(fields.ANSWER_FIELDS))
+        with store_errors("reading vectors"):
+            answers: list[Any] = await pipe.execute() if ids else []
+        return [fields.stored_answer(values) for values in answers]
 
     async def dimensions_of(self, partition: Partition) -> int | None:
         """Dimensions of the vectors in the partition's index, or None when it has no index yet."""

@@ -18,7 +18,7 @@ from context_graph.delivery.runtime import run_stage
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.graph import GraphDelta
 from context_graph.domain.stages import PROJECTION
-from context_graph.store.graph import _event_fields, _scores
+from context_graph.store.graph import _scores, event_fields
 from context_graph.store.keys import GraphKeys
 from projections.fold import fold
 from projections.worker import Projection
@@ -104,7 +104,7 @@ def commands_of(keys: GraphKeys, event: LedgerEvent) -> list[Command]:
     """HSET of the node; ZADD of each timeline, registry and effect."""
     delta: GraphDelta = fold([event])
     commands: list[list[str | int | bytes]] = [
-        ["HSET", keys.event(node.id), *_event_fields(node)] for node in delta.events.values()
+        ["HSET", keys.event(node.id), *event_fields(node)] for node in delta.events.values()
     ]
     for (kind, identifier), members in delta.timelines.items():
         commands.append(["ZADD", keys.timeline(kind, identifier), *_scores(members)])

@@ -1,0 +1,108 @@
+"""Stage 2 of one generation: each tenant's by the models and dimensions that its recipe names.
+
+The first worker that meets a generation without a recipe writes down what it makes it by. From then on that generation
+stays with these models, whatever the settings say later: another model is another generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from context_graph.bootstrap import Resources
+from context_graph.domain.document import Document
+from context_graph.domain.event import LedgerEvent, TenantId
+from context_graph.domain.generations import Recipe, Table
+from context_graph.domain.partition import Partition
+from context_graph.models.embedder import Embedder
+from context_graph.models.embedder_pool import EmbedderPool
+from context_graph.store.generations import recipe_of
+from context_graph.store.index import Index
+from enrichment.enrich import EnrichmentHandler, embedded_text, text_hash
+from enrichment.indexing import IndexingHandler
+from enrichment.known import RememberingEmbedder, RememberingRecogniser, recall
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class IndexingOf:
+    """The indexing half of a generation."""
+
+    resources: Resources
+    number: int
+    _indexes: dict[int, Index] = field(default_factory=dict)
+
+    async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+        """See `IndexingHandler`."""
+        recipe = await self.resources.generations.recipe(partition.tenant, self.number)
+        dimensions = self.resources.settings.embedding.dimensions if recipe is None else recipe.dimensions
+        index = self._indexes.get(dimensions)
+        if index is None:
+            index = self._indexes[dimensions] = self.resources.index.at(self.number, dimensions)
+        await IndexingHandler(index).handle(partition, events)
+
+
+@dataclass(slots=True)
+class Models:
+    """The models of this process with what they said last; shared by all generations."""
+
+    pool: EmbedderPool
+    recogniser: RememberingRecogniser
+    _embedders: dict[str, RememberingEmbedder] = field(default_factory=dict)
+
+    async def embedder(self, recipe: Recipe | None) -> RememberingEmbedder:
+        """Raises ConfigurationError where the recipe's model cannot be opened."""
+        found: Embedder = await self.pool.of(recipe)
+        known = self._embedders.get(found.model_id)
+        if known is None:
+            known = self._embedders[found.model_id] = RememberingEmbedder(found)
+        return known
+
+
+@dataclass(slots=True)
+class EnrichmentOf:
+    """The enrichment of a generation. What the live one knows already is not asked again."""
+
+    resources: Resources
+    models: Models
+    number: int
+    _handlers: dict[str, EnrichmentHandler] = field(default_factory=dict)
+
+    async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+        """See `EnrichmentHandler`."""
+        recipe = await self._recipe(partition.tenant)
+        embedder = await self.models.embedder(recipe)
+        handler = self._handlers.get(embedder.model_id)
+        if handler is None:
+            handler = self._handlers[embedder.model_id] = self._handler(recipe, embedder)
+        await handler.handle(partition, events)
+
+    def _handler(self, recipe: Recipe, embedder: RememberingEmbedder) -> EnrichmentHandler:
+        async def remind(partition: Partition, documents: Sequence[Document]) -> None:
+            live = await self.resources.generations.live(partition.tenant)
+            if live != self.number:
+                texts = [embedded_text(document) for document in documents]
+                asked = [(d, text, text_hash(text)) for d, text in zip(documents, texts, strict=True)]
+                await recall(self.resources.index.at(live), partition, asked, embedder, self.models.recogniser)
+
+        index = self.resources.index.at(self.number, recipe.dimensions)
+        return EnrichmentHandler(index, embedder, self.models.recogniser, remind)
+
+    async def _recipe(self, tenant: TenantId) -> Recipe:
+        known = await self.resources.generations.recipe(tenant, self.number)
+        if known is not None and known.model_id:
+            return known
+        asked = recipe_of(self.resources.settings) if known is None else known
+        embedder = await self.models.embedder(known)
+        recipe = replace(asked, model_id=embedder.model_id, recogniser=self.models.recogniser.recogniser_id)
+
+        def named(table: Table) -> Table:
+            there = table.recipes.get(self.number)
+            return table if there is not None and there.model_id else table.named(self.number, recipe)
+
+        table = await self.resources.generations.change(tenant, named)
+        log.info("generation_named", tenant=tenant, generation=self.number, model=embedder.model_id)
+        return table.recipes[self.number]
