@@ -8,16 +8,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from context_graph.delivery.erasing import Eraser
-from context_graph.delivery.runtime import Source
+from context_graph.delivery.source import Source
 from context_graph.errors import ConfigurationError
 from context_graph.settings import Settings
 from context_graph.store.access import ApiKeys
+from context_graph.store.again import Again
 from context_graph.store.archive import Archive
 from context_graph.store.archive_files import open_files
 from context_graph.store.archive_keys import ArchivedKeys
 from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.dead_letters import DeadLetters
 from context_graph.store.erasures import Erasures
+from context_graph.store.gaps import Gaps
 from context_graph.store.generations import Generations
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
@@ -26,12 +28,14 @@ from context_graph.store.idempotency import IdempotencyKeys
 from context_graph.store.index import Index
 from context_graph.store.leases import Leases
 from context_graph.store.ledger import Ledger
+from context_graph.store.parking import Parking
 from context_graph.store.quotas import QuotaStore
 from context_graph.store.replication import replication_of
 from context_graph.store.schemas import SchemaStore
 from context_graph.store.sweeping import Sweeper
 from context_graph.store.tenants import Tenants
 from context_graph.store.vault import Vault
+from context_graph.store.worker_reports import WorkerReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,20 @@ class Resources:
     @property
     def source(self) -> Source:
         """What the delivery runtime reads from."""
-        return Source(self.groups, self.tenants, self.dead_letters, self.settings.delivery, vault=self.vault)
+        redis = self.ledger_redis
+        return Source(
+            groups=self.groups,
+            tenants=self.tenants,
+            dead_letters=self.dead_letters,
+            settings=self.settings.delivery,
+            ledger=self.ledger,
+            again=Again(redis),
+            parking=Parking(redis),
+            gaps=Gaps(redis),
+            leases=self.leases,
+            reports=WorkerReports(redis),
+            vault=self.vault,
+        )
 
 
 @asynccontextmanager

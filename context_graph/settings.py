@@ -30,7 +30,6 @@ class LedgerSettings(BaseModel):
     max_payload_bytes: int = Field(default=256 * 1024, ge=1024, description="bytes of one event's payload as JSON")
     max_batch_events: int = Field(default=1000, ge=1, le=10_000, description="events in one batch")
     max_future_seconds: int = Field(default=300, ge=0, description="seconds an event may lie in the future")
-    dead_letter_limit: int = Field(default=100, ge=0, description="dead letters above which readiness fails")
 
 
 class ApiSettings(BaseModel):
@@ -135,6 +134,18 @@ class DeliverySettings(BaseModel):
     backoff_seconds: float = Field(default=0.5, gt=0, description="first retry delay; doubles up to 30 s")
     stop_seconds: float = Field(default=10.0, gt=0, description="deadline of a graceful stop")
     stall_seconds: float = Field(default=60.0, gt=0, description="a stage whose oldest event waits longer is stalled")
+    again_seconds: float = Field(
+        default=60.0, gt=0, description="a re-driven event is another worker's when its worker has not ended it by then"
+    )
+    dead_letter_limit: int = Field(
+        default=100, ge=0, description="dead letters of a stage in a partition above which readiness fails"
+    )
+    max_parked: int = Field(
+        default=10_000,
+        ge=1,
+        description="events of a partition that wait behind failed ones of their sessions, where order matters; at "
+        "this many the stage reads no further there, and readiness fails",
+    )
 
 
 class EmbeddingSettings(BaseModel):

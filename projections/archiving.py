@@ -45,7 +45,8 @@ async def run(resources: Resources, stop: asyncio.Event) -> None:
             wait, pause = pause, min(pause * 2, _LONGEST_BACKOFF)
             log.warning("archiving_interrupted", reason=str(error), retry_in_seconds=wait)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), timeout=wait)
+            async with asyncio.timeout(wait):  # `wait_for` swallows cancellations on Python 3.11
+                await stop.wait()
 
 
 async def once(resources: Resources) -> str:

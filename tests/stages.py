@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from context_graph.delivery.runtime import Handler, Source, run_stage
+from context_graph.delivery.runtime import run_stage
+from context_graph.delivery.source import Handler, Source
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position

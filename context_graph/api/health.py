@@ -122,7 +122,7 @@ async def metrics(request: Request) -> Response:
 
 async def _partition_problems(resources: Resources, partition: Partition, dead: int) -> list[str]:
     problems: list[str] = []
-    limit = resources.settings.ledger.dead_letter_limit
+    limit = resources.settings.delivery.dead_letter_limit
     if dead > limit:
         problems.append(f"{partition}: {dead} dead letters, more than {limit}; see them, mend the cause, re-drive")
     dimensions = await resources.index.dimensions_of(partition)

@@ -54,7 +54,7 @@ async def gather(settings: Settings) -> Facts:
         sealed=settings.vault.master_key is not None,
         dimensions=settings.embedding.dimensions,
         stall_seconds=settings.delivery.stall_seconds,
-        dead_letter_limit=settings.ledger.dead_letter_limit,
+        dead_letter_limit=settings.delivery.dead_letter_limit,
         redis=None,
         redis_problem=None,
         models=(await _try_embedder(settings), await _try_recogniser(settings)),
@@ -116,7 +116,7 @@ async def _dead_letters(resources: Resources, partitions: Sequence[Partition]) -
     return [
         letter.group
         for partition in partitions
-        for letter in await resources.dead_letters.list(partition, limit=_MOST_DEAD_LETTERS)
+        for letter in await resources.dead_letters.listed(partition, limit=_MOST_DEAD_LETTERS)
     ]
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from context_graph.delivery.runtime import Handler, Partitions, Source, run_stage
+from context_graph.delivery.runtime import run_stage
+from context_graph.delivery.source import Handler, Partitions, Source
 from context_graph.domain.generations import FIRST
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage

@@ -13,8 +13,14 @@ What becomes of a failure is a property of its type:
 - anything else: a defect, perhaps a passing one. Delivered again with backoff, a dead letter after `max_deliveries`.
 
 What a dead worker held is taken over when its heartbeat is gone, and so is what this worker was given in an answer that
-a broken connection lost. A graceful stop finishes the batch in hand, then
-leaves; what still waits for a retry stays pending and is taken over by others.
+a broken connection lost. An event that was in a worker's hand when it ended may be what ended it: it is delivered
+alone, counted before, and is a dead letter when that has happened `max_deliveries` times (`inbox.py`).
+
+For a stage to which order matters, one worker at a time reads a partition, and behind a failed event the later ones of
+its session are parked (`ordering.py`). What was trimmed unread is found in the archive or told (`trimmed.py`).
+
+A graceful stop finishes the batch in hand, then leaves; what still waits for a retry stays pending and is taken over by
+others. What is not finished within `stop_seconds` is left the same way.
 """
 
 from __future__ import annotations
@@ -24,73 +30,25 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from traceback import format_exception
-from typing import Protocol, TypeAlias
 
 import structlog
 
-from context_graph.domain.event import LedgerEvent
+from context_graph.delivery.heartbeat import Tally, beat
+from context_graph.delivery.inbox import Inbox
+from context_graph.delivery.ordering import Ordering
+from context_graph.delivery.source import Delivery, Handler, Partitions, Source
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage
-from context_graph.domain.upcast import UPCASTERS, Upcasters
 from context_graph.errors import ConfigurationError, PermanentError, StoreUnavailable, TemporaryError
-from context_graph.settings import DeliverySettings
-from context_graph.store.dead_letters import DeadLetters
-from context_graph.store.groups import Entry, Groups, Wakes
-from context_graph.store.tenants import Tenants
-from context_graph.store.vault import Vault
+from context_graph.store.groups import Wakes
 
 _LONGEST_BACKOFF = 30.0  # seconds
-_RECLAIM_AT_ONCE = 256  # entries taken over in one round of one partition
-_MISSED_BEATS = 5
 
 log = structlog.get_logger(__name__)
-
-
-Partitions: TypeAlias = Callable[[], Awaitable[Sequence[Partition]]]
-"""Which partitions to follow now."""
-
-
-class Handler(Protocol):
-    """What a stage does with a batch of one partition: all of it, or raise."""
-
-    async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What the runtime reads from and writes to."""
-
-    groups: Groups
-    tenants: Tenants
-    dead_letters: DeadLetters
-    settings: DeliverySettings
-    upcasters: Upcasters = UPCASTERS
-    vault: Vault | None = None
-
-    async def partitions(self) -> list[Partition]:
-        """Those of every tenant. Raises StoreUnavailable."""
-        return [partition for tenant in await self.tenants.all() for partition in tenant.partitions]
-
-    async def events(self, partition: Partition, entries: Sequence[Entry]) -> list[LedgerEvent]:
-        """Entries opened and decoded. Raises PermanentError on one that is no envelope, StoreUnavailable."""
-        if self.vault is not None:
-            opened = await self.vault.open(partition, [entry.body for entry in entries])
-            entries = [
-                replace(entry, body=found.body, erased=found.erased)
-                for entry, found in zip(entries, opened, strict=True)
-            ]
-        return [entry.event(self.upcasters) for entry in entries]
-
-
-@dataclass(slots=True)
-class _Retry:
-    entry: Entry
-    due: float
-    deliveries: int
 
 
 async def run_stage(
@@ -103,45 +61,51 @@ async def run_stage(
     (default: all of every tenant), asked again at least every `poll_seconds`.
     """
     consumer = f"{stage.group}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    size = batch or source.settings.batch_events
-    runner = _Runner(source, stage, handler, consumer, size, partitions=partitions or source.partitions)
+    tally = Tally(stage.group)
+    inbox = Inbox(source, stage, consumer, batch or source.settings.batch_events, tally)
+    runner = _Runner(source, stage, handler, inbox, partitions=partitions or source.partitions)
     async with asyncio.TaskGroup() as tasks:
-        beating = tasks.create_task(_beat(source, consumer), name=f"{stage.group} heartbeat")
+        every = source.settings.heartbeat_seconds
+        beating = tasks.create_task(
+            beat(source.reports, consumer, tally, every, runner.ordering.renew), name=f"{stage.group} heartbeat"
+        )
         try:
-            await runner.run(stop)
+            await _until_deadline(tasks.create_task(runner.run(stop), name=f"{stage.group} loop"), stop, source)
         finally:
             beating.cancel()
     await runner.leave()
 
 
-async def _beat(source: Source, consumer: str) -> None:
-    lifetime_ms = int(source.settings.heartbeat_seconds * _MISSED_BEATS * 1000)
-    while True:
-        try:
-            await source.groups.beat(consumer, lifetime_ms)
-        except StoreUnavailable as error:
-            log.warning("heartbeat_missed", consumer=consumer, reason=str(error))
-        await asyncio.sleep(source.settings.heartbeat_seconds)
+async def _until_deadline(running: asyncio.Task[None], stop: asyncio.Event, source: Source) -> None:
+    """Wait for the loop; when it is to stop, `stop_seconds` at most."""
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await asyncio.wait({running}, timeout=source.settings.stop_seconds)
+        if not running.done():
+            log.warning("stop_deadline_passed", task=running.get_name(), seconds=source.settings.stop_seconds)
+            running.cancel()
+            await asyncio.wait({running})
+    finally:
+        stopping.cancel()
 
 
 class _Runner:
-    """One consumer's loop and what it holds for later."""
+    """One consumer's loop."""
 
-    def __init__(
-        self, source: Source, stage: Stage, handler: Handler, consumer: str, batch: int, *, partitions: Partitions
-    ) -> None:
+    def __init__(self, source: Source, stage: Stage, handler: Handler, inbox: Inbox, *, partitions: Partitions) -> None:
         self._source = source
         self._settings = source.settings
         self._stage = stage
         self._handler = handler
-        self._consumer = consumer
-        self._batch = batch
+        self._inbox = inbox
+        self._tally = inbox.tally
         self._all_partitions = partitions
-        self._retries: list[_Retry] = []
         self._partitions: tuple[Partition, ...] = ()
         self._partitions_read_at = 0.0
-        self._reclaimed_at = 0.0
         self._stop = asyncio.Event()
+        self.ordering = Ordering(source, stage, inbox)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Rounds until `stop`; an outage of the store is waited out here, with a new subscription afterwards."""
@@ -156,6 +120,7 @@ class _Runner:
                         if not busy:
                             await self._wait_for_news(wakes)
             except StoreUnavailable as error:
+                self._tally.outages += 1
                 log.warning("store_unavailable", stage=self._stage.group, retry_in_seconds=pause, reason=str(error))
                 await self._sleep(pause)
                 pause = min(pause * 2, _LONGEST_BACKOFF)
@@ -163,21 +128,26 @@ class _Runner:
     async def leave(self) -> None:
         """Say goodbye to the groups; what is still pending stays for others."""
         try:
+            await self.ordering.leave()
             for partition in self._partitions:
-                await self._source.groups.leave(partition, self._stage.group, self._consumer)
+                await self._source.groups.leave(partition, self._stage.group, self._inbox.consumer)
+            await self._source.reports.leave(self._inbox.consumer)
         except StoreUnavailable as error:
             log.warning("left_without_goodbye", stage=self._stage.group, reason=str(error))
 
     async def _round(self) -> bool:
-        """Retries that are due, orphans, then news. Returns whether there was anything to do."""
+        """What is to be delivered once more, then news. Returns whether there was anything to do."""
         await self._discover()
-        entries = self._due() + await self._orphans()
-        entries += await self._source.groups.read(self._partitions, self._stage.group, self._consumer, self._batch)
-        entries.sort(key=lambda entry: (entry.partition, entry.position))
-        for partition, group in groupby(entries, key=lambda entry: entry.partition):
-            mine = list(group)
-            for start in range(0, len(mine), self._batch):
-                await self._deliver(partition, mine[start : start + self._batch])
+        mine = await self.ordering.mine(self._partitions)
+        older = self._inbox.due(mine) + await self._inbox.orphans(mine) + await self._inbox.again(mine)
+        older += await self.ordering.freed(mine)
+        if self._stage.ordered:  # what came before is finished, or its session waits, before news are read
+            await self._deliver_all(older)
+            news = await self._inbox.news(await self.ordering.open(mine))
+            await self._deliver_all(news)
+            return bool(older or news)
+        entries = older + await self._inbox.news(mine)
+        await self._deliver_all(entries)
         return bool(entries)
 
     async def _discover(self) -> None:
@@ -190,95 +160,69 @@ class _Runner:
                     await self._source.groups.ensure(partition, self._stage.group)
             self._partitions_read_at = now
 
-    def _due(self) -> list[Entry]:
-        now = time.monotonic()
-        return [retry.entry for retry in self._retries if retry.due <= now]
+    async def _deliver_all(self, deliveries: Sequence[Delivery]) -> None:
+        ordered = sorted(deliveries, key=lambda delivery: delivery.place)
+        for partition, group in groupby(ordered, key=lambda delivery: delivery.partition):
+            for run in _runs(list(group), self._inbox.batch):
+                await self._deliver(partition, run)
 
-    async def _orphans(self) -> list[Entry]:
-        now = time.monotonic()
-        if now - self._reclaimed_at < self._settings.reclaim_idle_seconds / 2:
-            return []
-        self._reclaimed_at = now
-        orphans: list[Entry] = []
-        for partition in self._partitions:
-            orphans += await self._source.groups.reclaim(
-                partition,
-                self._stage.group,
-                self._consumer,
-                held=[retry.entry.position for retry in self._retries if retry.entry.partition == partition],
-                idle_ms=int(self._settings.reclaim_idle_seconds * 1000),
-                stuck_ms=int(self._settings.stuck_seconds * 1000),
-                count=_RECLAIM_AT_ONCE,
-            )
-        if orphans:
-            log.info("took_over", stage=self._stage.group, events=len(orphans))
-        return orphans
-
-    async def _deliver(self, partition: Partition, entries: Sequence[Entry]) -> None:
+    async def _deliver(self, partition: Partition, deliveries: Sequence[Delivery]) -> None:
         """Handle and acknowledge; on failure halve, so that the good go on and the bad stand alone."""
+        deliveries = await self.ordering.unparked(partition, deliveries)
+        if not deliveries:
+            return
+        deliveries = await self._inbox.counted(partition, deliveries)
         try:
-            await self._handle_through_outages(partition, entries)
+            await self._handle_through_outages(partition, deliveries)
         except (TemporaryError, ConfigurationError):
             raise  # stopping, or nothing of this kind can work until an operator acts: the entries stay pending
         except Exception as error:  # noqa: BLE001 - the loop's edge: every failure ends as a retry or a dead letter
-            if len(entries) > 1:
-                middle = len(entries) // 2
-                await self._deliver(partition, entries[:middle])
-                await self._deliver(partition, entries[middle:])
+            if len(deliveries) > 1:
+                middle = len(deliveries) // 2
+                await self._deliver(partition, deliveries[:middle])
+                await self._deliver(partition, deliveries[middle:])
             else:
-                await self._failed(entries[0], error)
+                await self._failed(deliveries[0], error)
             return
-        await self._source.groups.acknowledge(partition, self._stage.group, [entry.position for entry in entries])
-        self._forget_retries(entries)
+        self._tally.events += len(deliveries)
+        await self._inbox.done(partition, deliveries)
 
-    async def _handle_through_outages(self, partition: Partition, entries: Sequence[Entry]) -> None:
+    async def _handle_through_outages(self, partition: Partition, deliveries: Sequence[Delivery]) -> None:
         pause = self._settings.backoff_seconds
         while True:
+            began = time.monotonic()
             try:
                 # Opened anew for each try: who was erased meanwhile is not handled.
-                await self._handler.handle(partition, await self._source.events(partition, entries))
+                events = await self._source.events(partition, [delivery.entry for delivery in deliveries])
+                await self._handler.handle(partition, events)
                 return
             except TemporaryError as error:
+                self._tally.outages += 1
                 log.warning("outage", stage=self._stage.group, retry_in_seconds=pause, reason=str(error))
+                waiting = await self._inbox.uncounted(partition, deliveries)
                 await self._sleep(pause)
                 if self._stop.is_set():
                     raise StoreUnavailable("stopping during an outage") from error
+                deliveries = await self._inbox.counted(partition, waiting)
                 pause = min(pause * 2, _LONGEST_BACKOFF)
+            finally:
+                self._tally.batches += 1
+                self._tally.busy_seconds += time.monotonic() - began
 
-    async def _failed(self, entry: Entry, error: Exception) -> None:
-        place = (entry.partition, entry.position)  # two tenants may hold the same stream id
-        known = next((retry for retry in self._retries if (retry.entry.partition, retry.entry.position) == place), None)
-        groups = self._source.groups
-        deliveries = await groups.redeliver(entry.partition, self._stage.group, self._consumer, entry.position)
-        attempts = max(deliveries - 1, known.deliveries + 1 if known else 1)
-        if isinstance(error, PermanentError) or attempts >= self._settings.max_deliveries:
-            await self._bury(entry, error, attempts)
+    async def _failed(self, delivery: Delivery, error: Exception) -> None:
+        if isinstance(error, PermanentError) or delivery.deliveries >= self._settings.max_deliveries:
+            reason = f"{type(error).__name__}: {error}"
+            await self._inbox.bury(delivery, reason, "".join(format_exception(error)))
             return
-        delay = min(self._settings.backoff_seconds * 2 ** (attempts - 1), _LONGEST_BACKOFF)
-        log.warning("will_retry", stage=self._stage.group, position=str(entry.position), reason=repr(error))
-        self._forget_retries([entry])
-        self._retries.append(_Retry(entry, time.monotonic() + delay, attempts))
-
-    async def _bury(self, entry: Entry, error: Exception, attempts: int) -> None:
-        log.error("dead_letter", stage=self._stage.group, position=str(entry.position), reason=repr(error))
-        await self._source.dead_letters.bury(
-            entry.partition,
-            self._stage.group,
-            entry.position,
-            event_id=entry.event_id,
-            reason=f"{type(error).__name__}: {error}",
-            traceback="".join(format_exception(error)),
-            deliveries=attempts,
-        )
-        self._forget_retries([entry])
-
-    def _forget_retries(self, entries: Sequence[Entry]) -> None:
-        done = {(entry.partition, entry.position) for entry in entries}
-        self._retries = [r for r in self._retries if (r.entry.partition, r.entry.position) not in done]
+        delay = min(self._settings.backoff_seconds * 2 ** (delivery.deliveries - 1), _LONGEST_BACKOFF)
+        log.warning(
+            "will_retry", stage=self._stage.group, position=str(delivery.position), reason=repr(error),
+            delivery=delivery.deliveries,
+        )  # fmt: skip
+        await self._inbox.retry(replace(delivery, counted=False), delay)
 
     async def _wait_for_news(self, wakes: Wakes) -> None:
-        now = time.monotonic()
-        seconds = min([self._settings.poll_seconds, *(max(retry.due - now, 0.01) for retry in self._retries)])
+        seconds = min(self._settings.poll_seconds, self._inbox.next_retry_seconds())
         news = asyncio.create_task(wakes.wait(seconds), name=f"{self._stage.group} news")
         stopping = asyncio.create_task(self._stop.wait(), name=f"{self._stage.group} stop")
         try:
@@ -297,3 +241,14 @@ class _Runner:
                 await self._stop.wait()
         except TimeoutError:
             return
+
+
+def _runs(deliveries: Sequence[Delivery], size: int) -> list[list[Delivery]]:
+    """Batches of up to `size` in order; who must be alone is."""
+    runs: list[list[Delivery]] = []
+    for delivery in deliveries:
+        if runs and len(runs[-1]) < size and not delivery.alone and not runs[-1][-1].alone:
+            runs[-1].append(delivery)
+        else:
+            runs.append([delivery])
+    return runs

@@ -11,11 +11,17 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A consumer group, the worker that runs it, and what an event has once the stage has passed it."""
+    """A consumer group, the worker that runs it, and what an event has once the stage has passed it.
+
+    `ordered`: the order within a session matters to it. Then one worker at a time reads a partition, and later events
+    of a session wait while one of it failed. The stages of the table below need no order: what they write commutes
+    (`tests/laws/test_fold.py`), each document is its event's own, and what is newer is told by position.
+    """
 
     group: str
     worker: str
     gives: str
+    ordered: bool = False
 
     def of(self, generation: int) -> Stage:
         """The same stage of another generation: a group of its own, from position 0. The first has the plain name."""

@@ -69,6 +69,15 @@ def identity(body: bytes) -> tuple[str, str] | None:
     return (event_id, session_id) if isinstance(event_id, str) and isinstance(session_id, str) else None
 
 
+def event_type(body: bytes) -> str:
+    """The event type in a stored body, whatever else is in it; empty when it has none."""
+    try:
+        found = orjson.loads(body)["event_type"]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
 def content_hash(body: bytes) -> bytes:
     """16 bytes that are equal exactly when the canonical JSON is (BLAKE2b)."""
     return blake2b(body, digest_size=16).digest()

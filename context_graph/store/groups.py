@@ -1,8 +1,9 @@
 """Consumer groups on the ledger: reading, acknowledging, taking over from the dead, and knowing how far a group is.
 
-A worker's life is a heartbeat key that expires. What a dead worker had read and not acknowledged is taken over as soon
-as its heartbeat is gone, so a `kill -9` delays its events by seconds; what a living worker holds is left alone unless
-it holds it for `stuck` milliseconds.
+A worker's life is a heartbeat key that expires (`worker_reports.py`). What a dead worker had read and not acknowledged
+is taken over as soon as its heartbeat is gone, so a `kill -9` delays its events by seconds; what a living worker holds
+is left alone unless it holds it for `stuck` milliseconds. Nothing leaves the pending list because the stream does not
+hold it any more: Redis would drop such an entry silently, here it is told (`group_read.lua`, `group_claim.lua`).
 """
 
 from __future__ import annotations
@@ -11,49 +12,44 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
+import orjson
 from redis.exceptions import ResponseError
 
-from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.domain.upcast import UPCASTERS, Upcasters
-from context_graph.errors import PermanentError
-from context_graph.store import codec
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys, worker_heartbeat
+from context_graph.store.entries import Entry, entry_of_flat
+from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
+from context_graph.store.scripts import PipelinedScript
+from context_graph.store.worker_reports import WorkerReports
+
+_IN_HAND = 4096  # entries delivered once more that are looked through for the first of them
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A ledger entry as a group delivered it: neither opened nor decoded, because that may be what fails."""
+class Orphan:
+    """An entry taken over: how often it was delivered before, and its body, None when the stream has it no more.
 
-    partition: Partition
+    `own`: it was pending for the consumer itself, which lost sight of it and did not die of it.
+    """
+
     position: Position
-    body: bytes
-    erased: bool = False
-    """Opened, and what it said is gone (`store/vault.py`)."""
-
-    def event(self, upcasters: Upcasters = UPCASTERS) -> LedgerEvent:
-        """The entry decoded, in the newest schema version. Raises PermanentError when the bytes are not an envelope."""
-        try:
-            envelope = codec.decode(self.body)
-            event = LedgerEvent(self.partition.tenant, self.position, envelope, erased=self.erased)
-            return event if self.erased else upcasters.newest(event)
-        except ValueError as error:
-            raise PermanentError(f"the ledger entry at {self.position} is not an envelope: {error}") from error
-
-    @property
-    def event_id(self) -> str:
-        """The event's id, whatever else is readable of the entry; empty when it is not an envelope."""
-        known = codec.identity(self.body)
-        return known[0] if known is not None else ""
+    deliveries: int
+    entry: Entry | None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """How far a group is in a partition: `lag` entries undelivered, `pending` delivered but not acknowledged."""
+    """How far a group is in a partition: `lag` entries undelivered, `pending` delivered but not acknowledged.
+
+    `again`: entries that are to be delivered once more (re-driven, or found in the archive). `parked`: those that wait
+    behind a failed one of their session. `gaps`: what was trimmed unread and is not made good yet, in words.
+    `unfinished`: the first position that somebody works on, or that was trimmed unread.
+    """
 
     lag: int
     pending: int
@@ -61,12 +57,16 @@ class GroupState:
     first_pending: Position | None
     last_delivered: Position | None
     consumers: int
+    again: int = 0
+    parked: int = 0
+    gaps: tuple[str, ...] = ()
+    unfinished: Position | None = None
 
     def has_passed(self, position: Position) -> bool:
         """Whether the group has finished everything up to and including `position`."""
         if self.last_delivered is None or self.last_delivered < position:
             return False
-        return self.first_pending is None or self.first_pending > position
+        return all(first is None or first > position for first in (self.first_pending, self.unfinished))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,10 @@ class Groups:
     def __init__(self, redis: RedisClient, waiting: RedisClient) -> None:
         self._redis = redis
         self._waiting = waiting
+        self._workers = WorkerReports(redis)
+        self._read = PipelinedScript(redis, "group_read.lua")
+        self._claim = PipelinedScript(redis, "group_claim.lua")
+        self._drop = PipelinedScript(redis, "consumer_drop.lua")
 
     async def ensure(self, partition: Partition, group: str) -> None:
         """Create the group at the beginning of the ledger unless it is there."""
@@ -94,12 +98,16 @@ class Groups:
                     raise
 
     async def read(self, partitions: Sequence[Partition], group: str, consumer: str, count: int) -> list[Entry]:
-        """New entries of all the partitions, up to `count` of each, in one pipelined round; makes a missing group."""
-        pipe = self._redis.pipeline(transaction=False)
+        """New entries of all the partitions, up to `count` of each, in one pipelined round; makes a missing group.
+
+        What was trimmed before the group had read it is noted as a gap in the same step (`gaps.py`).
+        """
+        calls = []
         for partition in partitions:
-            pipe.xreadgroup(group, consumer, {PartitionKeys(partition).ledger: ">"}, count=count)
+            keys = PartitionKeys(partition)
+            calls.append(((keys.ledger, keys.gaps(group), keys.archived), (group, consumer, count)))
         with store_errors("reading the ledger"):
-            answers: Any = await pipe.execute(raise_on_error=False)
+            answers = await self._read.run(calls)
             entries: list[Entry] = []
             for partition, answer in zip(partitions, answers, strict=True):
                 if isinstance(answer, ResponseError) and "NOGROUP" in str(answer):
@@ -107,7 +115,7 @@ class Groups:
                 elif isinstance(answer, Exception):
                     raise answer
                 else:
-                    entries += [_entry(partition, *item) for _, items in answer for item in items]
+                    entries += [entry_of_flat(partition, *item) for item in answer]
         return entries
 
     async def acknowledge(self, partition: Partition, group: str, positions: Sequence[Position]) -> None:
@@ -121,35 +129,42 @@ class Groups:
     async def reclaim(
         self, partition: Partition, group: str, consumer: str, *, held: Collection[Position], idle_ms: int,
         stuck_ms: int, count: int,
-    ) -> list[Entry]:  # fmt: skip
+    ) -> list[Orphan]:  # fmt: skip
         """Take over up to `count` entries idle for `idle_ms` whose consumer is dead, and any idle for `stuck_ms`.
 
         `held` is what this consumer has in hand. Any other entry that is pending for it was delivered in an answer
         that never arrived, or not acknowledged because Redis was away: that is an orphan too.
-        Entries that no longer exist in the stream leave the pending list here and are not returned.
+        No delivery is counted here (`count_delivery`). An entry that the stream does not hold any more comes without
+        a body and stays pending.
         """
         key = PartitionKeys(partition).ledger
         mine = {position.stream_id.encode() for position in held}
-        orphans: list[Any] = []
+        orphans: dict[bytes, tuple[int, bool]] = {}
         start = "-"
         with store_errors("looking for orphaned events"):
             while len(orphans) < count:
                 page = await self._pending(key, group, start, idle_ms, count)
-                alive = await self._alive(sorted({item["consumer"] for item in page} - {consumer.encode()}))
+                alive = await self._workers.alive(sorted({item["consumer"].decode() for item in page} - {consumer}))
                 for item in page:
                     if item["consumer"] == consumer.encode():
                         orphaned = item["message_id"] not in mine
                     else:
-                        orphaned = item["consumer"] not in alive or item["time_since_delivered"] >= stuck_ms
-                    if orphaned:
-                        orphans.append(item["message_id"])
+                        orphaned = item["consumer"].decode() not in alive or item["time_since_delivered"] >= stuck_ms
+                    if orphaned and len(orphans) < count:
+                        own = item["consumer"] == consumer.encode()
+                        orphans[item["message_id"]] = (int(item["times_delivered"]), own)
                 if len(page) < count:
                     break
                 start = f"({page[-1]['message_id'].decode()}"
             if not orphans:
                 return []
-            claimed: Any = await self._redis.xclaim(key, group, consumer, idle_ms, orphans[:count])
-        return [_entry(partition, *item) for item in claimed if item[1] is not None]
+            claimed, gone = await self._claim.one([key], [group, consumer, idle_ms, *orphans])
+        found = [(raw, entry_of_flat(partition, raw, fields)) for raw, fields in claimed]
+        bodies: list[tuple[bytes, Entry | None]] = [*found, *((raw, None) for raw in gone)]
+        return [
+            Orphan(Position.of_stream_id(partition.bucket, raw.decode()), orphans[raw][0], entry, own=orphans[raw][1])
+            for raw, entry in bodies
+        ]
 
     async def _pending(self, key: str, group: str, start: str, idle_ms: int, count: int) -> list[dict[str, Any]]:
         try:
@@ -160,40 +175,43 @@ class Groups:
             raise
         return list(page)
 
-    async def _alive(self, owners: Sequence[bytes]) -> set[bytes]:
-        pipe = self._redis.pipeline(transaction=False)
-        for owner in owners:
-            pipe.exists(worker_heartbeat(owner.decode()))
-        return {owner for owner, exists in zip(owners, await pipe.execute(), strict=True) if exists}
+    async def count_delivery(
+        self, partition: Partition, group: str, consumer: str, positions: Sequence[Position]
+    ) -> None:
+        """Count one more delivery of entries that this consumer holds and is about to handle."""
+        if positions:
+            with store_errors("counting a delivery"):
+                ids: list[Any] = [position.stream_id for position in positions]
+                await self._redis.xclaim(PartitionKeys(partition).ledger, group, consumer, 0, ids)
 
-    async def redeliver(self, partition: Partition, group: str, consumer: str, position: Position) -> int:
-        """Count one more delivery of an entry this consumer holds; returns how many there were."""
-        key = PartitionKeys(partition).ledger
-        with store_errors("counting a delivery"):
-            await self._redis.xclaim(key, group, consumer, 0, [position.stream_id])
-            found: Any = await self._redis.xpending_range(key, group, position.stream_id, position.stream_id, 1)
-        return int(found[0]["times_delivered"]) if found else 0
-
-    async def beat(self, consumer: str, lifetime_ms: int) -> None:
-        """The worker lives: for `lifetime_ms` more."""
-        with store_errors("the heartbeat"):
-            await self._redis.set(worker_heartbeat(consumer), b"1", px=lifetime_ms)
+    async def set_deliveries(
+        self, partition: Partition, group: str, consumer: str, positions: Sequence[Position], count: int
+    ) -> None:
+        """Put the number of deliveries of entries that this consumer holds."""
+        if positions:
+            with store_errors("taking a delivery back"):
+                ids: list[Any] = [position.stream_id for position in positions]
+                await self._redis.xclaim(
+                    PartitionKeys(partition).ledger, group, consumer, 0, ids, retrycount=count, justid=True
+                )
 
     async def leave(self, partition: Partition, group: str, consumer: str) -> None:
         """Remove a consumer that holds nothing; one that still does stays, so that its entries can be taken over.
 
         A group that does not exist has been left.
         """
-        key = PartitionKeys(partition).ledger
         with store_errors("leaving a group"):
-            try:
-                held: Any = await self._redis.xpending_range(key, group, "-", "+", 1, consumername=consumer)
-                if not held:
-                    await self._redis.xgroup_delconsumer(key, group, consumer)
-            except ResponseError as error:
-                if not _is_absence(error):
-                    raise
-            await self._redis.delete(worker_heartbeat(consumer))
+            await self._drop.one([PartitionKeys(partition).ledger], [group, consumer])
+
+    async def drop_dead(self, partition: Partition, group: str, idle_ms: int) -> int:
+        """Remove consumers without a heartbeat that hold nothing and were silent for `idle_ms`; how many they were."""
+        found = await self._consumers(partition, group)
+        idle = [one["name"].decode() for one in found if one["pending"] == 0 and one["idle"] >= idle_ms]
+        alive = await self._workers.alive(idle)
+        key = PartitionKeys(partition).ledger
+        with store_errors("removing dead consumers"):
+            answers = await self._drop.run([([key], [group, name]) for name in idle if name not in alive])
+        return sum(answer for answer in answers if isinstance(answer, int))
 
     async def names(self, partition: Partition) -> list[str]:
         """Every group that the partition's stream has."""
@@ -208,14 +226,18 @@ class Groups:
 
     async def state(self, partition: Partition, group: str) -> GroupState:
         """How far the group is. A group that does not exist yet has the whole ledger before it."""
-        key = PartitionKeys(partition).ledger
+        keys = PartitionKeys(partition)
         pipe = self._redis.pipeline(transaction=False)
-        pipe.xinfo_groups(key)
-        pipe.xpending_range(key, group, "-", "+", 1)
-        pipe.xlen(key)
+        pipe.xinfo_groups(keys.ledger)
+        pipe.xpending_range(keys.ledger, group, "-", "+", 1)
+        pipe.xlen(keys.ledger)
+        pipe.zcard(keys.again(group))
+        pipe.zrangebyscore(keys.again(group), f"({_now_ms()}", "+inf", start=0, num=_IN_HAND)
+        pipe.zcard(keys.parked(group))
+        pipe.hgetall(keys.gaps(group))
         with store_errors("reading a group's state"):
-            groups, pending, length = await pipe.execute(raise_on_error=False)
-            for answer in (groups, pending, length):
+            groups, pending, length, again, taken, parked, gaps = await pipe.execute(raise_on_error=False)
+            for answer in (groups, pending, length, again, taken, parked, gaps):
                 if isinstance(answer, Exception) and not _is_absence(answer):
                     raise answer
         mine = [g for g in groups if g["name"] == group.encode()] if isinstance(groups, list) else []
@@ -223,30 +245,49 @@ class Groups:
             return GroupState(length if isinstance(length, int) else 0, 0, None, None, None, 0)
         info = mine[0]
         first = pending[0] if isinstance(pending, list) and pending else None
+        bucket = partition.bucket
+        last = Position.of_stream_id(bucket, info["last-delivered-id"].decode())
+        open_gaps = [_Gap.of(bucket, raw) for raw in gaps.values()]
+        worked_on = [Position.of_sort_key(bucket, raw.decode()) for raw in taken] + [gap.after for gap in open_gaps]
         return GroupState(
-            lag=int(info["lag"]) if info["lag"] is not None else 0,
+            lag=await self._undelivered(keys.ledger, info, last) + sum(gap.left for gap in open_gaps),
             pending=int(info["pending"]),
             oldest_pending_ms=int(first["time_since_delivered"]) if first else None,
-            first_pending=Position.of_stream_id(partition.bucket, first["message_id"].decode()) if first else None,
-            last_delivered=Position.of_stream_id(partition.bucket, info["last-delivered-id"].decode()),
+            first_pending=Position.of_stream_id(bucket, first["message_id"].decode()) if first else None,
+            last_delivered=last,
             consumers=int(info["consumers"]),
+            again=again,
+            parked=parked,
+            gaps=tuple(gap.words for gap in open_gaps),
+            unfinished=min(worked_on, default=None),
         )
+
+    async def _undelivered(self, key: str, info: Any, last: Position) -> int:
+        """The lag; where Redis does not know it (an entry was deleted), 1 for any number above 0."""
+        if info["lag"] is not None:
+            return int(info["lag"])
+        with store_errors("reading the end of the ledger"):
+            behind: Any = await self._redis.xrange(key, f"({last.stream_id}", "+", count=1)
+        return len(behind)
 
     async def members(self, partition: Partition, group: str) -> Members:
         """The group's living members (those with a heartbeat), and how long ago one of them last took events."""
-        key = PartitionKeys(partition).ledger
-        with store_errors("reading a group's members"):
-            try:
-                found: Any = await self._redis.xinfo_consumers(key, group)
-            except ResponseError as error:
-                if _is_absence(error):
-                    return Members(0, None)
-                raise
-            alive = await self._alive([member["name"] for member in found])
+        found = await self._consumers(partition, group)
+        alive = await self._workers.alive([member["name"].decode() for member in found])
         # `inactive` (Redis 7.2) is the time since events were last taken, -1 for never; `idle` counts empty reads too.
-        idle = [member.get("inactive", member["idle"]) for member in found if member["name"] in alive]
+        idle = [member.get("inactive", member["idle"]) for member in found if member["name"].decode() in alive]
         taken = [milliseconds for milliseconds in idle if milliseconds >= 0]
         return Members(len(alive), min(taken) / 1000 if taken else None)
+
+    async def _consumers(self, partition: Partition, group: str) -> list[Any]:
+        with store_errors("reading a group's members"):
+            try:
+                found: Any = await self._redis.xinfo_consumers(PartitionKeys(partition).ledger, group)
+            except ResponseError as error:
+                if not _is_absence(error):
+                    raise
+                return []
+        return list(found)
 
     @asynccontextmanager
     async def wakes(self) -> AsyncIterator[Wakes]:
@@ -283,5 +324,21 @@ def _is_absence(error: Exception) -> bool:
     return isinstance(error, ResponseError) and ("no such key" in str(error) or "NOGROUP" in str(error))
 
 
-def _entry(partition: Partition, stream_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(partition, Position.of_stream_id(partition.bucket, stream_id.decode()), fields.get(b"e", b""))
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """What `group_read.lua` noted: `left` events are missing behind `after`, at least 1 where it is unknown."""
+
+    after: Position
+    left: int
+    words: str
+
+    @classmethod
+    def of(cls, bucket: int, raw: bytes) -> _Gap:
+        known: Any = orjson.loads(raw)
+        left = max(known["expected"] - known["found"], 1)
+        words = f"{left:,} events behind {known['after']} were trimmed unread"
+        return cls(Position.of_stream_id(bucket, known["after"]), left, f"{words}: {known['problem'] or 'in work'}")
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)

@@ -94,6 +94,40 @@ class History:
             for (index, _), entry in zip(asked, found, strict=True):
                 answers[index] = [] if entry is None else [entry]
 
+    async def anywhere(self, partition: Partition, positions: Sequence[Position]) -> list[RawEntry]:
+        """The entries at these places that stream or archive hold, whoever has trimmed the stream.
+
+        Raises StoreUnavailable, ArchiveDamaged, ConfigurationError without an archive where one has some of them.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for position in positions:
+            pipe.xrange(PartitionKeys(partition).ledger, position.stream_id, position.stream_id)
+        with store_errors("reading events"):
+            answers: list[list[RawEntry]] = await pipe.execute() if positions else []
+        missing = [position for position, answer in zip(positions, answers, strict=True) if not answer]
+        end = await self._archive_end(partition, min(missing)) if missing else None
+        found = [entry for entries in answers for entry in entries]
+        asked = [position for position in missing if end is not None and position <= end]
+        if asked and end is not None:
+            found += [e for e in await self._opened(partition).at(partition, asked, end) if e is not None]
+        return found
+
+    async def archived(self, partition: Partition, after: Position, until: Position, limit: int) -> list[RawEntry]:
+        """Up to `limit` entries behind `after` up to `until` that the archive holds. Raises what `anywhere` raises."""
+        end = await self._archive_end(partition, after)
+        if end is None or after >= end:
+            return []
+        return await self._opened(partition).between(partition, after, min(end, until), limit)
+
+    async def _archive_end(self, partition: Partition, wanted: Position) -> Position | None:
+        """The last archived position; None when there is nothing, and nobody has trimmed what is `wanted` into it."""
+        if self._archive is not None:
+            return (await self._archive.refresh(partition)).end
+        trimmed = await self.trimmed(partition)
+        if trimmed is not None and trimmed > wanted:
+            self._opened(partition)
+        return None
+
     async def replay(self, partition: Partition, after: Position | None) -> AsyncIterator[list[RawEntry]]:
         """Every entry behind `after` in ledger order in batches, up to the newest when the last batch is read.
 

@@ -16,6 +16,8 @@ TENANTS = "cg:tenants"
 API_KEYS = "cg:api-keys"
 API_KEYS_USED = "cg:api-keys-used"
 QUOTAS = "cg:quotas"
+WORKERS = "cg:workers"
+"""Consumer -> ms of its last heartbeat: those that live, and those that died within the last hour."""
 WAKE_CHANNEL = "cg:wake"
 PEPPER = "pepper"
 """A field of a vault beside the tags, which have 16 characters."""
@@ -42,7 +44,7 @@ def idempotency(tenant: str, digest: str) -> str:
 
 
 def worker_heartbeat(consumer: str) -> str:
-    """A string that exists while the worker lives."""
+    """What the worker has done so far (JSON); it exists while the worker lives."""
     return f"cg:worker:{consumer}"
 
 
@@ -97,6 +99,36 @@ class PartitionKeys:
     @property
     def dead_letters(self) -> str:
         return f"{self._tag}:dead"
+
+    @property
+    def dead_places(self) -> str:
+        """`<group>/<stream id>` -> id of its dead letter."""
+        return f"{self._tag}:dead:places"
+
+    @property
+    def dead_counts(self) -> str:
+        """Group -> its dead letters; `lost/<group>` -> events that are nowhere any more."""
+        return f"{self._tag}:dead:counts"
+
+    def held(self, group: str) -> str:
+        """Session -> the group's dead letters in it."""
+        return f"{self._tag}:held:{group}"
+
+    def again(self, group: str) -> str:
+        """Entries that the group gets once more: sort key -> ms from when on one may be taken."""
+        return f"{self._tag}:again:{group}"
+
+    def tries(self, group: str) -> str:
+        """Sort key -> deliveries of an entry in `again` or `parked`."""
+        return f"{self._tag}:tries:{group}"
+
+    def parked(self, group: str) -> str:
+        """Entries that wait behind a failed one of their session, by bytes: session, NUL, sort key."""
+        return f"{self._tag}:parked:{group}"
+
+    def gaps(self, group: str) -> str:
+        """Last id of a stretch that was trimmed before the group had read it -> how far it was made good (JSON)."""
+        return f"{self._tag}:gaps:{group}"
 
     def lease(self, name: str) -> str:
         return f"{self._tag}:lease:{name}"
@@ -212,6 +244,7 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(r"cg:schemas:[a-z0-9_-]+", "hash", "ledger", "for ever"),
     KeyPattern(r"cg:idempotency:[a-z0-9_-]+:[0-9a-f]{32}", "string", "ledger", "CG_READS__IDEMPOTENCY_SECONDS"),
     KeyPattern(r"cg:worker:.+", "string", "ledger", "five heartbeats"),
+    KeyPattern(r"cg:workers", "zset", "ledger", "an hour after the last heartbeat of each"),
     KeyPattern(_P + r":ledger", "stream", "ledger", "until archived and behind every group"),
     KeyPattern(_P + r":ids", "hash", "ledger", "as long as the event exists anywhere"),
     KeyPattern(_P + r":session:.+", "list", "ledger", "as long as the event exists anywhere"),
@@ -220,6 +253,12 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_P + r":erasures", "hash", "ledger", "for ever"),
     KeyPattern(_P + r":erasing", "set", "ledger", "until the erasure is done"),
     KeyPattern(_P + r":dead", "stream", "ledger", "until re-driven or discarded"),
+    KeyPattern(_P + r":dead:(places|counts)", "hash", "ledger", "as their dead letters"),
+    KeyPattern(_P + r":held:.+", "hash", "ledger", "as their dead letters"),
+    KeyPattern(_P + r":again:.+", "zset", "ledger", "until handled or buried"),
+    KeyPattern(_P + r":tries:.+", "hash", "ledger", "until handled or buried"),
+    KeyPattern(_P + r":parked:.+", "zset", "ledger", "until what they wait for is re-driven or discarded"),
+    KeyPattern(_P + r":gaps:.+", "hash", "ledger", "until read from the archive, or told as lost"),
     KeyPattern(_P + r":lease:.+", "string", "ledger", "the lease"),
     KeyPattern(_P + r":fence:.+", "string", "ledger", "for ever"),
     KeyPattern(_P + r":archived", "hash", "ledger", "for ever"),

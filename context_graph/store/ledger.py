@@ -22,6 +22,7 @@ from context_graph.store import codec
 from context_graph.store.archive import Archive
 from context_graph.store.archive_segments import RawEntry
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.entries import Entry, entry_of
 from context_graph.store.history import History
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
 from context_graph.store.replication import ReplicatedScript, Replication
@@ -173,6 +174,17 @@ class Ledger:
         Undecoded, because a replay has to go on beyond what cannot be decoded: `events(partition, [entry])`.
         """
         return self._history.replay(partition, after)
+
+    async def entries_anywhere(self, partition: Partition, positions: Sequence[Position]) -> list[Entry]:
+        """The entries at these places that stream or archive hold, unopened, whoever has trimmed the stream.
+
+        Raises StoreUnavailable, ArchiveDamaged, ConfigurationError where an archive is needed and there is none.
+        """
+        return [entry_of(partition, *raw) for raw in await self._history.anywhere(partition, positions)]
+
+    async def archived(self, partition: Partition, after: Position, until: Position, limit: int) -> list[Entry]:
+        """Up to `limit` entries, unopened, behind `after` up to `until` that the archive holds. Raises as above."""
+        return [entry_of(partition, *raw) for raw in await self._history.archived(partition, after, until, limit)]
 
     async def first_after(self, partition: Partition, after: Position | None) -> Position | None:
         """The position of the next entry behind `after`, whatever it holds; None at the end."""

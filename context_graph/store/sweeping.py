@@ -32,6 +32,7 @@ from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.store import documents as fields
 from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.dead_letters import DeadLetter, DeadLetters
 from context_graph.store.generations import Generations
 from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
@@ -73,6 +74,7 @@ class Sweeper:
         self._ledger = ledger
         self._derived = derived
         self._tables = generations
+        self._dead_letters = DeadLetters(ledger)
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
@@ -239,31 +241,19 @@ class Sweeper:
         tally.scanned["sessions"] = len(tally.sessions)
 
     async def _drop_dead_letters(self, partition: Partition, tally: _Tally) -> None:
-        """Those of erased events: reason and traceback may quote them. Told by the entry, whose key is gone."""
-        keys = PartitionKeys(partition)
-        start = "-"
-        while page := cast("list[Any]", await self._ledger.xrange(keys.dead_letters, start, "+", count=_PAGE)):
-            start = f"({page[-1][0].decode()}"
-            gone = await self._erased_among(keys, partition, page, tally)
+        """Letters of events that nobody can open any more, and of the events swept; what is said of them goes."""
+        after: str | None = None
+        while page := await self._dead_letters.listed(partition, after=after, limit=_PAGE):
+            after = page[-1].id
             tally.scanned["dead_letters"] += len(page)
-            if gone:
-                tally.removed["dead_letters"] += await self._ledger.xdel(keys.dead_letters, *gone)
+            gone = await self._erased_among(partition, page, tally)
+            tally.removed["dead_letters"] += await self._dead_letters.discard(partition, gone)
 
-    async def _erased_among(self, keys: PartitionKeys, partition: Partition, page: Any, tally: _Tally) -> list[bytes]:
-        pipe = self._ledger.pipeline(transaction=False)
-        for _, letter in page:
-            stream_id = Position.parse(letter[b"position"].decode()).stream_id
-            pipe.xrange(keys.ledger, stream_id, stream_id)
-        entries = [answer[0][1].get(b"e", b"") if answer else b"" for answer in await pipe.execute()]
-        tags = sorted({tag for body in entries if sealing.is_sealed(body) for tag in sealing.tags_of(body)})
-        held: Any = await self._ledger.hmget(keys.vault, tags) if tags else []
+    async def _erased_among(self, partition: Partition, page: Sequence[DeadLetter], tally: _Tally) -> list[DeadLetter]:
+        tags = sorted({tag for letter in page for tag in letter.subjects})
+        held: Any = await self._ledger.hmget(PartitionKeys(partition).vault, tags) if tags else []
         erased = {tag for tag, key in zip(tags, held, strict=True) if key is None}
-        return [
-            identifier
-            for (identifier, letter), body in zip(page, entries, strict=True)
-            if (sealing.is_sealed(body) and erased.intersection(sealing.tags_of(body)))
-            or letter[b"event_id"].decode() in tally.ids
-        ]
+        return [letter for letter in page if erased.intersection(letter.subjects) or letter.event_id in tally.ids]
 
     async def _count_clear(self, partition: Partition, positions: Sequence[Position], tally: _Tally) -> None:
         """Events from before sealing was on: they are hidden, but their bytes stay in the stream."""

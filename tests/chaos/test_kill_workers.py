@@ -167,7 +167,7 @@ async def test_after_many_kills_everything_is_there_once(resources: Resources, t
 
         assert killed.took_over() > 0, "no kill hit a worker at work: this run has shown nothing"
 
-    assert await resources.dead_letters.list(partition) == []
+    assert await resources.dead_letters.listed(partition) == []
     state = await graph_state(resources.derived_redis, partition)
     assert stage_one(state) == await undisturbed(resources, partition)
     expected = {known.event_id for known in events if indexed(known)}

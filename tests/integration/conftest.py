@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from context_graph.bootstrap import Resources, open_resources
-from context_graph.delivery.runtime import Source
+from context_graph.delivery.source import Source
 from context_graph.domain.partition import Partition
 from context_graph.local.redis_server import EmbeddedRedis, embedded_redis
 from context_graph.settings import DeliverySettings, Settings, VaultSettings

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from context_graph.bootstrap import Resources
-from context_graph.delivery.runtime import Source
+from context_graph.delivery.source import Source
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.errors import ModelUnavailable, PermanentError
@@ -55,7 +55,7 @@ async def test_poison_is_buried_with_its_reason_while_the_good_go_on(
         await until(lambda: len(set(recorder.done)) == 39)
         await settled(source, partition)
     assert sorted(recorder.done) == sorted(ids(*range(17), *range(18, 40)))
-    [letter] = await source.dead_letters.list(partition)
+    [letter] = await source.dead_letters.listed(partition)
     assert (letter.event_id, letter.position, letter.group) == ("e17", positions[17], STAGE.group)
     assert letter.reason == "RuntimeError: cannot digest this"
     assert "Traceback" in letter.traceback
@@ -90,7 +90,7 @@ async def test_a_permanent_error_is_buried_at_the_first_delivery(
     async with running(source, recorder):
         await settled(source, partition)
     assert recorder.seen == ["e1"]
-    [letter] = await source.dead_letters.list(partition)
+    [letter] = await source.dead_letters.listed(partition)
     assert (letter.reason, letter.deliveries) == ("PermanentError: will never do", 1)
 
 
@@ -122,7 +122,7 @@ async def test_an_outage_buries_and_counts_nothing_and_ends_by_itself(
     async with running(patient, recorder):
         await until(lambda: tries >= 3)
         counted = await resources.ledger_redis.xpending_range(PartitionKeys(partition).ledger, STAGE.group, "-", "+", 9)
-        assert {item["times_delivered"] for item in counted} <= {1}
+        assert {item["times_delivered"] for item in counted} <= {0, 1}
         await settled(source, partition)
     assert recorder.done == ids(*range(5))
     assert set(recorder.batches) == {5}  # an outage is nobody's fault: the batch is not searched for a culprit
@@ -166,7 +166,7 @@ async def test_an_entry_that_is_no_envelope_is_buried_and_blocks_nothing(
     async with running(source, recorder):
         await settled(source, partition)
     assert sorted(recorder.done) == ids(1, 2)
-    [letter] = await source.dead_letters.list(partition)
+    [letter] = await source.dead_letters.listed(partition)
     assert (letter.position.stream_id, letter.event_id, letter.deliveries) == (strange.decode(), "", 1)
     assert "not an envelope" in letter.reason
 
@@ -194,7 +194,7 @@ async def test_a_reason_that_no_encoding_can_hold_is_buried_readably(
     await append(resources.ledger, partition, [envelope(1)])
     async with running(source, Recorder(fails_on("e1", PermanentError("bad file name: \udcff")))):
         await settled(source, partition)
-    [letter] = await source.dead_letters.list(partition)
+    [letter] = await source.dead_letters.listed(partition)
     assert letter.reason == "PermanentError: bad file name: \\udcff"
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from context_graph.bootstrap import Resources, open_resources
-from context_graph.delivery.runtime import Source
+from context_graph.delivery.source import Source
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.errors import StoreUnavailable

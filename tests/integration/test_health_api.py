@@ -13,6 +13,7 @@ from context_graph.domain.position import Position
 from context_graph.store import codec
 from context_graph.store.keys import PartitionKeys
 from context_graph.store.model_usage import ModelTotals, ModelUsage
+from context_graph.store.worker_reports import WorkerReport
 from tests.events import event, post_all, settled
 from tests.service import Service
 from tests.waiting import until
@@ -48,7 +49,7 @@ async def test_an_old_event_that_a_worker_holds_makes_the_service_not_ready(
         assert await resources.groups.read([partition], "projection", "stuck", 1)
         ten_minutes: dict[str, Any] = {"min_idle_time": 0, "message_ids": [day_old.stream_id], "idle": 600_000}
         await resources.ledger_redis.xclaim(PartitionKeys(partition).ledger, "projection", "stuck", **ten_minutes)
-        await resources.groups.beat("stuck", 60_000)
+        await resources.source.reports.beat("stuck", WorkerReport("projection", 0), 60_000)
         await resources.tenants.ensure(name, 1)
         answer = await http.get("/health/ready")
         await resources.groups.acknowledge(partition, "projection", [day_old])

@@ -226,7 +226,7 @@ async def test_a_summary_that_says_nothing_is_buried_and_the_rest_projected(
     async with running(resources.source, Projection(resources.graph), stage=PROJECTION):
         await until(lambda: caught_up(resources.groups, partition, PROJECTION.group))
     assert set(await resources.graph.events(partition, ["e1", "broken", "e2"])) == {"e1", "e2"}
-    [letter] = await resources.dead_letters.list(partition)
+    [letter] = await resources.dead_letters.listed(partition)
     assert (letter.event_id, letter.deliveries) == ("broken", 1)
 
 
