@@ -1,7 +1,8 @@
-"""Episodes: a session cut where nothing happened for a while. Pure.
+"""Episodes: a session cut where nothing happened for a while, and where the talk turned to something else. Pure.
 
-An episode is a stretch of events none of which lies further than the gap behind its predecessor. It has no text of its
-own; the summary of the session names its episodes so that a reader can see what belonged together.
+An episode is a stretch of events none of which lies further than the gap behind its predecessor, cut further where the
+topic shifts (`topics.py`). It has no text of its own; the summary of the session names its episodes so that a reader
+can see what belonged together.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from context_graph.domain.position import Position
+from enrichment.reconsolidation.topics import Words, topic_borders
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,11 @@ class Episode:
     event_ids: tuple[str, ...]
 
 
-def cut(moments: Sequence[Moment], gap_seconds: int) -> tuple[Episode, ...]:
+def cut(moments: Sequence[Moment], gap_seconds: int, words: Sequence[Words] = ()) -> tuple[Episode, ...]:
     """Cut events in order of occurrence wherever more than `gap_seconds` lie between two neighbours.
 
-    Every event is in exactly one episode, and the episodes are in order. Raises ValueError when times go backwards.
+    `words`, of each event: each stretch is cut at its shifts of topic too. Every event is in exactly one episode, and
+    the episodes are in order. Raises ValueError when times go backwards.
     """
     gap = gap_seconds * 1000
     starts: list[int] = []
@@ -45,6 +48,9 @@ def cut(moments: Sequence[Moment], gap_seconds: int) -> tuple[Episode, ...]:
             raise ValueError("episodes are cut from events in order of occurrence")
         if silence > gap:
             starts.append(i)
+    if words:
+        stretches = list(pairwise([*starts, len(moments)]))
+        starts = [at for start, end in stretches for at in _turns(words[start:end], start)]
     return tuple(
         Episode(
             index=index,
@@ -54,3 +60,8 @@ def cut(moments: Sequence[Moment], gap_seconds: int) -> tuple[Episode, ...]:
         )
         for index, (start, end) in enumerate(pairwise([*starts, len(moments)]))
     )
+
+
+def _turns(words: Sequence[Words], start: int) -> list[int]:
+    """Where the segments of a stretch begin, the first at `start`."""
+    return [start, *(start + border for border in topic_borders(words))]

@@ -25,7 +25,7 @@ from enrichment.reconsolidation.summaries import Quote, choose, joined
 from enrichment.reconsolidation.writing import Unwritten, Written
 from enrichment.reconsolidation.written import PROMPT_VERSION
 
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2
 AGENT = "context-graph"
 _LISTED = 50  # events of an episode that are listed one by one; a longer one names its first, its last and how many
 
@@ -94,7 +94,7 @@ def written_id(reading: SessionReading, rules: Rules) -> EventId:
 
 def existing(reading: SessionReading, rules: Rules, summary: Envelope) -> ConsolidationPlan:
     """The plan whose summary is in the ledger already."""
-    scope, episodes = scope_of(reading.session_id), cut(reading.moments, rules.gap_seconds)
+    scope, episodes = scope_of(reading.session_id), cut(reading.moments, rules.gap_seconds, reading.words)
     return ConsolidationPlan(
         scope, _input_hash(reading, rules), summary, len(reading.moments), len(episodes), tuple(sorted(reading.users))
     )
@@ -114,7 +114,7 @@ def plan_session(
         return None
     scope = scope_of(reading.session_id)
     input_hash = _input_hash(reading, rules)
-    episodes = cut(reading.moments, rules.gap_seconds)
+    episodes = cut(reading.moments, rules.gap_seconds, reading.words)
     head: dict[str, JsonValue] = {
         "scope": scope,
         **_method(rules, written),

@@ -1,6 +1,7 @@
 """What a pass has read of a session: page by page, in bounded memory. Pure.
 
-Of each event only its time, place and user stay; of the texts only the sentences that can still enter the summary.
+Of each event only its time, place, user and the stems of its words stay; of the texts only the sentences that can still
+enter the summary.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from hashlib import blake2b
 from context_graph.domain.event import Envelope, LedgerEvent
 from context_graph.domain.text import searchable
 from enrichment.reconsolidation.episodes import Moment
-from enrichment.reconsolidation.sentences import Sentence, most_important, split
+from enrichment.reconsolidation.sentences import Sentence, most_important, split, terms
 from enrichment.reconsolidation.summaries import MOST_SENTENCES
+from enrichment.reconsolidation.topics import Words, words_of
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class SessionReading:
 
     session_id: str
     moments: list[Moment] = field(default_factory=list)
+    words: list[Words] = field(default_factory=list)
     users: set[str] = field(default_factory=set)
     sentences: list[Sentence] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
@@ -47,6 +50,7 @@ class SessionReading:
         envelope = event.envelope
         self._digest.update(f"{event.position}\x00{envelope.event_id}\x00{importance}\x00".encode())
         found = searchable(envelope)
+        self.words.append(words_of(terms(found.text)))
         order = event.position.sort_key
         self.sentences += (
             Sentence(text, envelope.event_id, envelope.occurred_at, order, index, importance, found.speaker)
