@@ -112,7 +112,9 @@ class History:
             found += [e for e in await self._opened(partition).at(partition, asked, end) if e is not None]
         return found
 
-    async def archived(self, partition: Partition, after: Position, until: Position, limit: int) -> list[RawEntry]:
+    async def archived_between(
+        self, partition: Partition, after: Position, until: Position, limit: int
+    ) -> list[RawEntry]:
         """Up to `limit` entries behind `after` up to `until` that the archive holds. Raises what `anywhere` raises."""
         end = await self._archive_end(partition, after)
         if end is None or after >= end:

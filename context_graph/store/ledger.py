@@ -184,7 +184,9 @@ class Ledger:
 
     async def archived(self, partition: Partition, after: Position, until: Position, limit: int) -> list[Entry]:
         """Up to `limit` entries, unopened, behind `after` up to `until` that the archive holds. Raises as above."""
-        return [entry_of(partition, *raw) for raw in await self._history.archived(partition, after, until, limit)]
+        return [
+            entry_of(partition, *raw) for raw in await self._history.archived_between(partition, after, until, limit)
+        ]
 
     async def first_after(self, partition: Partition, after: Position | None) -> Position | None:
         """The position of the next entry behind `after`, whatever it holds; None at the end."""
