@@ -140,7 +140,7 @@ class Eraser:
     async def _leave_archive(self, partition: Partition, subject: Subject, erasure_id: str) -> Removal:
         """Take the subject's key out of the partition's archive. Raises ArchiveUnavailable while that cannot be."""
         if self.archived_keys is None:
-            if await self.history.archived(partition) is None:
+            if await self.history.archived_through(partition) is None:
                 return Removal()
             raise ArchiveUnavailable(f"{partition} has an archive, and the workers do not know it: set CG_ARCHIVE__URL")
         lease = await self.leases.acquire(partition, ARCHIVE_LEASE, f"{socket.gethostname()}-{os.getpid()}", _LEASE_MS)

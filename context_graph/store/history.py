@@ -149,7 +149,7 @@ class History:
             after = _at(partition, entries[-1])
             yield entries
 
-    async def archived(self, partition: Partition) -> Position | None:
+    async def archived_through(self, partition: Partition) -> Position | None:
         """The last position that was archived, or None when none ever was."""
         with store_errors("reading how far the ledger is archived"):
             raw: Any = await self._redis.hget(PartitionKeys(partition).archived, ARCHIVED)
