@@ -68,5 +68,8 @@ class Enrichment:
 
 
 def filter_tag(value: str) -> str:
-    """16 hex digits for a filter value (BLAKE2b, 8 bytes): the only form in which it reaches the index."""
-    return blake2b(value.encode(), digest_size=8).hexdigest()
+    """12 hex digits for a filter value (BLAKE2b, 6 bytes): the only form in which it reaches the index.
+
+    Of 100,000 values two share theirs in one tenant of 56,000; what a filter finds is compared exactly on the way out.
+    """
+    return blake2b(value.encode(), digest_size=6).hexdigest()

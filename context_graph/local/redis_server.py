@@ -258,6 +258,9 @@ def _configuration(folder: DataFolder, files: ServerFiles, port: int, password: 
         f"appendfsync {fsync_for(durability)}",
         'save ""',
         "maxmemory-policy noeviction",
+        # Documents and vectors are small hashes of a few long values: as lists they take half the memory of tables.
+        "hash-max-listpack-value 16384",
+        "zset-max-listpack-value 256",
     ]
     if files.search is not None:
         lines.append(f"loadmodule {_quoted(files.search)}")

@@ -4,8 +4,8 @@ A document has two hashes, each under its own index and written once. The text h
 (text, speaker, filters). The vector hash is written by the enrichment and repeats the filters, because a vector query
 filters while it searches; the entities are in it alone, because writing them into the text hash would index its text
 again, and RediSearch then ranks by wrong frequencies until its garbage collection. Filter values are digests
-(`filter_tag`); what is needed to show a result is one JSON field, `META`, which costs a third of the memory of a field
-each.
+(`filter_tag`); what is needed to show a result is one JSON field, `META`, an array, which costs a quarter of the memory
+of a field each. In the hash an attribute has a name of one letter (`STORED`): names are stored with every event.
 """
 
 from __future__ import annotations
@@ -31,13 +31,19 @@ NUMERIC_FIELDS = (OCCURRED, RECORDED, IMPORTANCE)
 # Fields of the text hash that are matched word by word; PARTS has the words inside names (`src/auth.py` → src auth py).
 TEXT, SPEAKER, PARTS = "text", "speaker", "parts"
 TEXT_FIELDS = (TEXT, SPEAKER, PARTS)
-# Not indexed.
-META, AT = "meta", "at"
-# Fields of the vector hash.
-VECTOR, MODEL, TEXT_HASH, SPANS = "vec", "model", "text_hash", "spans"
+VECTOR = "vec"
+# Not indexed, so named as they are stored: what a result shows, the version of a part; of a vector its model, the hash
+# of its text and what the recogniser said.
+META, AT = "m", "v"
+MODEL, TEXT_HASH, SPANS = "n", "h", "l"
+# What queries call an attribute, and the field of the hash that holds it.
+STORED: Mapping[str, str] = {
+    KIND: "k", TYPE: "y", TOOL: "o", AGENT: "a", USER: "u", SESSION: "s", STATUS: "z", ORIGIN: "g", ENTITY: "e",
+    OCCURRED: "c", RECORDED: "r", IMPORTANCE: "i", TEXT: "t", SPEAKER: "p", PARTS: "w", VECTOR: "x",
+}  # fmt: skip
 
 # Changes with the fields or the definitions of the two indexes; a rebuild then fills a new generation.
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 # float16 halves the index's memory (2.6 instead of 4.5 kB a document, hash included) and keeps the ranking: recall@10
 # 0.958 against 0.960 of float32 on 3,000 clustered vectors, similarities within 6e-5.
 VECTOR_TYPE = "FLOAT16"
@@ -55,8 +61,12 @@ class Part:
     version: str
 
 
-INDEXING_PART = Part((*TEXT_FIELDS, *TAG_FIELDS, *NUMERIC_FIELDS, META, AT), AT)
-VECTOR_PART = Part((*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, MODEL, TEXT_HASH, SPANS, AT), AT)
+def _part(*attributes: str, others: tuple[str, ...]) -> Part:
+    return Part((*(STORED[name] for name in attributes), *others, AT), AT)
+
+
+INDEXING_PART = _part(*TEXT_FIELDS, *TAG_FIELDS, *NUMERIC_FIELDS, others=(META,))
+VECTOR_PART = _part(*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, others=(MODEL, TEXT_HASH, SPANS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +88,17 @@ class StoredAnswer:
     spans: bytes
 
 
-ANSWER_FIELDS = (VECTOR, MODEL, TEXT_HASH, SPANS)
+ANSWER_FIELDS = (STORED[VECTOR], MODEL, TEXT_HASH, SPANS)
 
 
 def text_index_definition(name: str, prefix: str) -> list[str | int]:
-    """FT.CREATE of the index over text hashes. No stop words: a name may be one."""
-    texts: list[str | int] = [TEXT, "TEXT", SPEAKER, "TEXT", "NOSTEM", PARTS, "TEXT", "NOSTEM", "WEIGHT", "0.5"]
-    return [*_definition(name, prefix), *texts]
+    """FT.CREATE of the index over text hashes. No stop words: a name may be one. No highlighting: it costs memory."""
+    texts: list[str | int] = [
+        *(*_attribute(TEXT), "TEXT"),
+        *(*_attribute(SPEAKER), "TEXT", "NOSTEM"),
+        *(*_attribute(PARTS), "TEXT", "NOSTEM", "WEIGHT", "0.5"),
+    ]
+    return [*_definition(name, prefix, "NOHL"), *texts]
 
 
 def vector_index_definition(name: str, prefix: str, dimensions: int) -> list[str | int]:
@@ -92,14 +106,19 @@ def vector_index_definition(name: str, prefix: str, dimensions: int) -> list[str
     shape = ("TYPE", VECTOR_TYPE, "DIM", dimensions, "DISTANCE_METRIC", "COSINE")
     graph = ("M", _HNSW_M, "EF_CONSTRUCTION", _HNSW_EF_CONSTRUCTION)
     attributes = (*shape, *graph)
-    entities: tuple[str | int, ...] = (ENTITY, "TAG", "SEPARATOR", ",")
-    return [*_definition(name, prefix), *entities, VECTOR, "VECTOR", "HNSW", len(attributes), *attributes]
+    entities = (*_attribute(ENTITY), "TAG", "SEPARATOR", ",")
+    vector = (*_attribute(VECTOR), "VECTOR", "HNSW", len(attributes), *attributes)
+    return [*_definition(name, prefix), *entities, *vector]
 
 
-def _definition(name: str, prefix: str) -> list[str | int]:
-    head: list[str | int] = ["FT.CREATE", name, "ON", "HASH", "PREFIX", 1, prefix, "STOPWORDS", 0, "SCHEMA"]
-    tags = [word for field in TAG_FIELDS for word in (field, "TAG", "SEPARATOR", ",")]
-    numbers = [word for field in NUMERIC_FIELDS for word in (field, "NUMERIC")]
+def _attribute(name: str) -> tuple[str, str, str]:
+    return STORED[name], "AS", name
+
+
+def _definition(name: str, prefix: str, *options: str) -> list[str | int]:
+    head: list[str | int] = ["FT.CREATE", name, "ON", "HASH", "PREFIX", 1, prefix, *options, "STOPWORDS", 0, "SCHEMA"]
+    tags = [word for field in TAG_FIELDS for word in (*_attribute(field), "TAG", "SEPARATOR", ",")]
+    numbers = [word for field in NUMERIC_FIELDS for word in (*_attribute(field), "NUMERIC")]
     return [*head, *tags, *numbers]
 
 
@@ -111,25 +130,24 @@ def vector_bytes(vector: bytes) -> bytes:
 def document_fields(document: Document) -> Fields:
     """The indexing's part of a text hash."""
     fields = filter_fields(document)
-    fields |= {TEXT: document.text, SPEAKER: document.speaker, AT: document.position.sort_key}
+    fields |= {STORED[TEXT]: document.text, STORED[SPEAKER]: document.speaker, AT: document.position.sort_key}
     parts = name_parts(document.text)
     if parts:
-        fields[PARTS] = parts
+        fields[STORED[PARTS]] = parts
     fields[META] = orjson.dumps(
-        {
-            "kind": document.kind,
-            "events": document.event_ids if document.kind == "summary" else None,
-            "pos": str(document.position),
-            "type": document.event_type,
-            "session": document.session_id,
-            "agent": document.agent_id,
-            "occurred": document.occurred_at,
-            "origin": document.origin,
-            "tool": document.tool_name,
-            "user": document.user_id,
-            "status": document.status,
-            "importance": document.importance,
-        }
+        [
+            document.event_ids if document.kind == "summary" else None,
+            str(document.position),
+            document.event_type,
+            document.session_id,
+            document.agent_id,
+            document.occurred_at,
+            document.origin,
+            document.importance,
+            document.tool_name,
+            document.user_id,
+            document.status,
+        ]
     )
     return fields
 
@@ -137,10 +155,14 @@ def document_fields(document: Document) -> Fields:
 def vector_fields(enrichment: Enrichment) -> Fields:
     """A vector hash, whole."""
     fields = filter_fields(enrichment.document)
-    fields |= {VECTOR: vector_bytes(enrichment.vector), MODEL: enrichment.model, TEXT_HASH: enrichment.text_hash}
+    fields |= {
+        STORED[VECTOR]: vector_bytes(enrichment.vector),
+        MODEL: enrichment.model,
+        TEXT_HASH: bytes.fromhex(enrichment.text_hash),
+    }
     fields[AT] = enrichment.document.position.sort_key
     if enrichment.mentions:
-        fields[ENTITY] = _entity_tags(enrichment)
+        fields[STORED[ENTITY]] = _entity_tags(enrichment)
     if enrichment.spans:
         fields[SPANS] = enrichment.spans
     return fields
@@ -152,35 +174,42 @@ def stored_answer(values: Sequence[bytes | None]) -> StoredAnswer | None:
     if vector is None or model is None or text_hash is None:
         return None
     numbers = np.frombuffer(vector, dtype=_VECTOR_DTYPE).astype(np.float32)
-    return StoredAnswer(numbers.tobytes(), model.decode(), text_hash.decode(), spans or b"")
+    return StoredAnswer(numbers.tobytes(), model.decode(), text_hash.hex(), spans or b"")
 
 
-def decode_document(doc_id: str, fields: Mapping[bytes, bytes]) -> StoredDocument | None:
-    """From the fields TEXT, SPEAKER, META, and the vector hash's ENTITY; None while the indexing has not written it."""
-    raw = fields.get(META.encode())
+def decode_document(doc_id: str, values: Mapping[str, bytes]) -> StoredDocument | None:
+    """From the values of TEXT, SPEAKER, META, and the vector hash's ENTITY; None before the indexing has written it."""
+    raw = values.get(META)
     if raw is None:
         return None
-    meta: dict[str, Any] = orjson.loads(raw)
-    kind: DocumentKind = "summary" if meta["kind"] == "summary" else "event"
+    meta: list[Any] = orjson.loads(raw)
+    cited, position, event_type, session_id, agent_id, occurred_at, origin, importance, tool, user, status = meta
+    kind: DocumentKind = "event" if cited is None else "summary"
     document = Document(
         id=doc_id,
         kind=kind,
-        text=fields.get(TEXT.encode(), b"").decode(),
-        speaker=fields.get(SPEAKER.encode(), b"").decode(),
-        event_ids=tuple(meta["events"]) if kind == "summary" else (doc_id,),
-        position=Position.parse(meta["pos"]),
-        event_type=meta["type"],
-        session_id=meta["session"],
-        agent_id=meta["agent"],
-        occurred_at=meta["occurred"],
-        origin=meta["origin"],
-        tool_name=meta["tool"],
-        user_id=meta["user"],
-        status=meta["status"],
-        importance=meta["importance"],
+        text=values.get(TEXT, b"").decode(),
+        speaker=values.get(SPEAKER, b"").decode(),
+        event_ids=tuple(cited) if cited is not None else (doc_id,),
+        position=Position.parse(position),
+        event_type=event_type,
+        session_id=session_id,
+        agent_id=agent_id,
+        occurred_at=occurred_at,
+        origin=origin,
+        tool_name=tool,
+        user_id=user,
+        status=status,
+        importance=importance,
     )
-    entities = fields.get(ENTITY.encode(), b"").decode()
+    entities = values.get(ENTITY, b"").decode()
     return StoredDocument(document, tuple(entities.split(",")) if entities else ())
+
+
+def named_in(meta: bytes) -> tuple[str, str | None]:
+    """The session and the user that a META field names."""
+    values: list[Any] = orjson.loads(meta)
+    return values[3], values[9]
 
 
 def filter_fields(document: Document) -> Fields:
@@ -195,9 +224,9 @@ def filter_fields(document: Document) -> Fields:
         STATUS: document.status,
         ORIGIN: document.origin,
     }
-    fields: Fields = {name: filter_tag(value) for name, value in values.items() if value}
+    fields: Fields = {STORED[name]: filter_tag(value) for name, value in values.items() if value}
     numbers = {OCCURRED: document.occurred_at, RECORDED: document.position.ms, IMPORTANCE: document.importance}
-    return fields | numbers
+    return fields | {STORED[name]: number for name, number in numbers.items()}
 
 
 def _entity_tags(enrichment: Enrichment) -> str:

@@ -34,6 +34,7 @@ EVENT_ENTITIES = "entities"
 EVENT_MENTIONS = "mentions"
 EVENT_KEYWORDS = "keywords"
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
+_STORED = [fields.STORED.get(name, name) for name in _READ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +128,18 @@ class Index:
         `entities`: also read the digests of their entities.
         """
         keys = await self.keys(partition)
-        wanted = [name.encode() for name in _READ]
         pipe = self._redis.pipeline(transaction=False)
         for doc_id in ids:
-            pipe.hmget(keys.document(doc_id), wanted)
+            pipe.hmget(keys.document(doc_id), _STORED)
             if entities:
-                pipe.hget(keys.vector(doc_id), fields.ENTITY)
+                pipe.hget(keys.vector(doc_id), fields.STORED[fields.ENTITY])
         with store_errors("reading documents"):
             answers: list[Any] = await pipe.execute() if ids else []
         step = 2 if entities else 1
         found: list[StoredDocument | None] = []
         for place, doc_id in enumerate(ids):
             values = [*answers[place * step], answers[place * step + 1] if entities else None]
-            named = zip([*wanted, fields.ENTITY.encode()], values, strict=True)
+            named = zip((*_READ, fields.ENTITY), values, strict=True)
             found.append(fields.decode_document(doc_id, {name: value for name, value in named if value is not None}))
         return found
 

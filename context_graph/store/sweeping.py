@@ -268,11 +268,11 @@ class Sweeper:
 def _found(event_id: str, known: str | None, node: Any, vector_at: bytes | None, document: Any) -> _Found:
     session, user, entities = node
     at = vector_at or document[0]
-    meta: dict[str, Any] = orjson.loads(document[1]) if document[1] else {}
+    shown_session, shown_user = fields.named_in(document[1]) if document[1] else (None, None)
     return _Found(
         id=event_id,
         sort_key=known or (at.decode() if at else None),
-        session_id=session.decode() if session else meta.get("session"),
-        user_id=user.decode() if user else meta.get("user"),
+        session_id=session.decode() if session else shown_session,
+        user_id=user.decode() if user else shown_user,
         entities=tuple(orjson.loads(entities)) if entities else (),
     )

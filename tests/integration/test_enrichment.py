@@ -99,8 +99,8 @@ async def test_the_enrichment_makes_meaning_and_entities_findable(resources: Res
     registry = set(await redis.zrange(KEYS.registry("entity"), 0, -1))
     assert {b"id:w7209932", b"person:mia li", b"place:seattle", b"tool:track_parcel"} <= registry
     vector = await redis.hgetall(KEYS.vector("e1"))
-    assert vector[b"model"].startswith(b"all-MiniLM-L6-v2/")
-    assert np.frombuffer(vector[b"vec"], dtype=np.float16).shape == (384,)
+    assert vector[b"n"].startswith(b"all-MiniLM-L6-v2/")
+    assert np.frombuffer(vector[b"x"], dtype=np.float16).shape == (384,)
 
 
 async def test_a_model_that_is_away_is_a_temporary_failure_and_stores_nothing(resources: Resources) -> None:

@@ -56,7 +56,7 @@ def enrichment(
     of: Document, *, vector: np.ndarray[Any, Any] | None = None, mentions: tuple[Mention, ...] = ()
 ) -> Enrichment:
     unit = np.eye(1, DIMENSIONS, dtype=np.float32)[0] if vector is None else vector.astype(np.float32)
-    return Enrichment(of, unit.tobytes(), "model-1", "hash", mentions, ("order", of.text[:5]))
+    return Enrichment(of, unit.tobytes(), "model-1", "00" * 16, mentions, ("order", of.text[:5]))
 
 
 async def search(resources: Resources, index: str, query: str, *arguments: str | bytes | int) -> list[str]:
