@@ -18,6 +18,8 @@ from enrichment.importance import importance_of
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, plan_session
 from enrichment.reconsolidation.reading import SessionReading
 from enrichment.reconsolidation.sentences import LONGEST, Sentence, most_important, prose, split, terms
+from tests.quality.episodes import DATA
+from tests.quality.summaries import compared, meetings
 from enrichment.reconsolidation.summaries import MOST_CITED, MOST_SENTENCES, choose, joined
 
 RULES = Rules(gap_seconds=1800, sentences=3, min_events=3, max_payload_bytes=256 * 1024)
@@ -239,3 +241,10 @@ def test_the_work_on_a_session_of_many_thousand_sentences_is_bounded() -> None:
     plan = plan_session(reading, RULES)
     assert plan is not None
     assert (plan.events, plan.episodes) == (6000, 1)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the development data is not here ({DATA})")
+def test_on_real_meetings_a_summary_shares_more_with_a_written_one_than_the_first_or_random_sentences() -> None:
+    found = compared(list(meetings()), 6)
+    for other in ("first", "random"):
+        assert all(ours > theirs for ours, theirs in zip(found["extractive"], found[other], strict=True)), found

@@ -1,36 +1,41 @@
 """Extractive summaries: which sentences of a session say most about it. Pure, no model, any language with words.
 
-Score of a sentence i, out of n distinct ones:
+Of n distinct sentences, a stem t (a word's first letters) that stands in c(t) of them weighs
 
-    weight of a term t        w(i, t) = tf(i, t) · ln(n / sf(t)), sf = sentences that hold t     (tf-isf)
-    vector                    v(i) = w(i) / |w(i)|
-    centrality                c(i) = Σ_j v(i) · v(j), divided by the largest
-    relevance                 r(i) = (0.7 · c(i) + 0.3 · (importance − 1) / 9) · prose(i)      (0-1, see sentences.py)
+    w(t) = ln(1 + c(t)) · ln(n / c(t))          what recurs, but not everywhere
 
-c is the degree centrality of LexRank with continuous weights (Erkan and Radev 2004, section 3.1); since v(i) · Σ_j v(j)
-gives it in one pass, it costs as much as there are terms, not pairs. A term that stands in every sentence weighs
-nothing, so no list of stop words is needed. Sentences are then taken greedily by maximal marginal relevance (Carbonell
-and Goldstein 1998) with λ = 0.7: argmax λ · r(i) − (1 − λ) · max over those taken of v(i) · v(j). They are given back
-in order of occurrence. The same sentence said by several events is one candidate that cites them all.
+and a sentence i of |i| words, beside the ones that are taken, gains
+
+    g(i) = Σ over its stems w(t) · 2^−(times t is covered by those taken) / |i|^0.3
+    r(i) = (0.7 · g(i) / largest g + 0.3 · (importance − 1) / 9) · prose(i)      (0-1, see sentences.py)
+
+Sentences are taken greedily by r, so a stem that is covered counts half for the next: coverage with diminishing returns
+(Lin and Bilmes 2011, section 4), weights after Luhn (1958) with the idf of Spärck Jones (1972). They are given back in
+order of occurrence. The same sentence said by several events is one candidate that cites them all.
+
+Against first-n and random sentences on QMSum's development meetings: `python -m tests.quality.summaries`. Degree
+centrality with maximal marginal relevance, used before, lost ROUGE-2 to the first sentences there.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from context_graph.domain.query import STOP_WORDS
 from enrichment.reconsolidation.sentences import Sentence, prose, terms
 
-MOST_SENTENCES = 2000  # that enter the centrality step: bounds a session's summary to about a second
+MOST_SENTENCES = 2000  # that are candidates: bounds what a session's summary costs
 MOST_CITED = 8  # events cited for one sentence that many of them hold
 
-_CENTRALITY = 0.7
+_COVERAGE = 0.7
 _IMPORTANCE = 0.3
-_RELEVANCE_OVER_NOVELTY = 0.7
-
-_Vector = dict[str, float]
+_LENGTH = 0.3  # power of the words by which a long sentence is held back
+_AGAIN = 0.5  # what a stem is worth for each time it is covered
+_STEM = 6  # letters that make two words one
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,7 @@ class _Candidate:
 def choose(sentences: Sequence[Sentence], count: int) -> tuple[Quote, ...]:
     """The `count` sentences that say most, in order of occurrence; fewer when there are fewer distinct ones."""
     candidates = _distinct(sentences)
-    vectors = _vectors([terms(candidate.first.text) for candidate in candidates])
-    relevance = _relevance(vectors, candidates)
-    taken = _diverse(vectors, relevance, count)
+    taken = _covering([_worth(candidate) for candidate in candidates], count)
     return tuple(
         Quote(candidates[i].first.text, tuple(candidates[i].event_ids), taken.index(i) + 1) for i in sorted(taken)
     )
@@ -71,52 +74,59 @@ def _distinct(sentences: Sequence[Sentence]) -> list[_Candidate]:
     return list(found.values())
 
 
-def _vectors(texts: Sequence[list[str]]) -> list[_Vector]:
-    counts = [Counter(text) for text in texts]
-    holders = Counter(term for count in counts for term in count)
-    vectors = []
-    for count in counts:
-        weights = {term: tf * math.log(len(texts) / holders[term]) for term, tf in count.items()}
-        length = math.sqrt(sum(weight * weight for weight in weights.values()))
-        vectors.append({term: weight / length for term, weight in weights.items() if weight} if length else {})
-    return vectors
+@dataclass(frozen=True, slots=True)
+class _Worth:
+    """What the choice needs of a candidate: its stems, what its words divide by, its importance (0-1), its prose."""
+
+    stems: frozenset[str]
+    length: float
+    importance: float
+    prose: float
 
 
-def _relevance(vectors: Sequence[_Vector], candidates: Sequence[_Candidate]) -> list[float]:
-    total: _Vector = {}
-    for vector in vectors:
-        for term, weight in vector.items():
-            total[term] = total.get(term, 0.0) + weight
-    centrality = [_dot(vector, total) for vector in vectors]
-    largest = max(centrality, default=0.0) or 1.0
-    return [
-        (_CENTRALITY * c / largest + _IMPORTANCE * (candidate.importance - 1) / 9) * prose(candidate.first.text)
-        for c, candidate in zip(centrality, candidates, strict=True)
-    ]
+def _worth(candidate: _Candidate) -> _Worth:
+    words = terms(candidate.first.text)
+    return _Worth(
+        frozenset(word[:_STEM] for word in words if word not in STOP_WORDS),
+        max(1, len(words)) ** _LENGTH,
+        (candidate.importance - 1) / 9,
+        prose(candidate.first.text),
+    )
 
 
-def _diverse(vectors: Sequence[_Vector], relevance: Sequence[float], count: int) -> list[int]:
-    """Indices in the order taken. Equal scores: the earlier sentence."""
-    left = list(range(len(vectors)))
-    nearest = [0.0] * len(vectors)
+def _covering(candidates: Sequence[_Worth], count: int) -> list[int]:
+    """Indices in the order taken. Equal scores: the earlier sentence.
+
+    A gain only shrinks while stems are covered, so one computed earlier is a bound: whoever leads with a fresh one is
+    the best (lazy greedy, Minoux 1978).
+    """
+    weights = _weights(candidates)
+    covered: Counter[str] = Counter()
+
+    def gain(worth: _Worth) -> float:
+        return math.fsum(weights[stem] * _AGAIN ** covered[stem] for stem in worth.stems) / worth.length
+
+    largest = max(map(gain, candidates), default=0.0) or 1.0
+
+    def score(worth: _Worth) -> float:
+        return (_COVERAGE * gain(worth) / largest + _IMPORTANCE * worth.importance) * worth.prose
+
+    waiting = [(-score(worth), index, 0) for index, worth in enumerate(candidates)]
+    heapq.heapify(waiting)
     taken: list[int] = []
-    while left and len(taken) < count:
-        best = max(left, key=lambda i: (_marginal(relevance[i], nearest[i]), -i))
-        left.remove(best)
-        taken.append(best)
-        for i in left:
-            nearest[i] = max(nearest[i], _dot(vectors[i], vectors[best]))
+    while waiting and len(taken) < count:
+        _, index, round_ = heapq.heappop(waiting)
+        if round_ == len(taken):
+            taken.append(index)
+            covered.update(candidates[index].stems)
+        else:
+            heapq.heappush(waiting, (-score(candidates[index]), index, len(taken)))
     return taken
 
 
-def _marginal(relevance: float, nearest: float) -> float:
-    return _RELEVANCE_OVER_NOVELTY * relevance - (1 - _RELEVANCE_OVER_NOVELTY) * nearest
-
-
-def _dot(left: _Vector, right: _Vector) -> float:
-    if len(right) < len(left):
-        left, right = right, left
-    return math.fsum(weight * right[term] for term, weight in left.items() if term in right)
+def _weights(candidates: Sequence[_Worth]) -> dict[str, float]:
+    holders = Counter(stem for worth in candidates for stem in worth.stems)
+    return {stem: math.log1p(count) * math.log(len(candidates) / count) for stem, count in holders.items()}
 
 
 def joined(quotes: Iterable[Quote]) -> str:

@@ -53,8 +53,13 @@ class Words:
 def words_of(terms: Sequence[str]) -> Words:
     """The words of an event out of its terms (`sentences.terms`)."""
     known = terms[:_MOST_READ]
-    stems = (sys.intern(term[:_STEM]) for term in known if len(term) >= _SHORTEST_WORD and term not in STOP_WORDS)
+    stems = (sys.intern(term[:_STEM]) for term in known if _tells(term))
     return Words(Counter(stems), min(len(terms), _MOST_WORDS))
+
+
+def _tells(term: str) -> bool:
+    """Whether a word tells topics apart: no stop word, no short one of an alphabet (a CJK character is a word)."""
+    return (len(term) >= _SHORTEST_WORD or not term.isascii()) and term not in STOP_WORDS
 
 
 def topic_borders(events: Sequence[Words]) -> list[int]:
