@@ -18,9 +18,9 @@ from enrichment.importance import importance_of
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, plan_session
 from enrichment.reconsolidation.reading import SessionReading
 from enrichment.reconsolidation.sentences import LONGEST, Sentence, most_important, prose, split, terms
+from enrichment.reconsolidation.summaries import MOST_CITED, MOST_SENTENCES, choose, joined
 from tests.quality.episodes import DATA
 from tests.quality.summaries import compared, meetings
-from enrichment.reconsolidation.summaries import MOST_CITED, MOST_SENTENCES, choose, joined
 
 RULES = Rules(gap_seconds=1800, sentences=3, min_events=3, max_payload_bytes=256 * 1024)
 TALK = [
