@@ -5,10 +5,18 @@ Whoever changes what it decides raises `FOLD_VERSION` (`domain/graph.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from context_graph.domain.event import SUMMARY_TYPE, JsonValue, LedgerEvent
-from context_graph.domain.graph import EventNode, GraphDelta, SummaryNode, timeline_member
+from context_graph.domain.event import (
+    FEEDBACK_TYPE,
+    RECEIPT_TYPE,
+    SERVICE_SESSION,
+    SUMMARY_TYPE,
+    JsonValue,
+    LedgerEvent,
+)
+from context_graph.domain.graph import EventNode, GraphDelta, Opinion, SummaryNode, Verdict, timeline_member
 from context_graph.errors import PermanentError
 
 
@@ -36,13 +44,67 @@ def _fold_event(delta: GraphDelta, event: LedgerEvent) -> None:
         delta.put_on_timeline("tool", envelope.tool_name, member, occurred_at)
     for cause in envelope.causes:
         delta.effects.setdefault(cause, {})[member] = occurred_at
+    named = (("agent", envelope.agent_id), ("user", envelope.user_id), ("tool", envelope.tool_name))
+    for kind, name in (*named, ("type", envelope.event_type)):
+        if name is not None:
+            delta.put_first_seen(envelope.session_id, f"{kind}:{name}", event.position)
 
 
 def _fold_derived(delta: GraphDelta, event: LedgerEvent) -> None:
-    """Derived events are no part of what happened: a summary becomes a summary node, the rest only event nodes."""
-    delta.events[event.envelope.event_id] = _node(event)
-    if event.envelope.event_type == SUMMARY_TYPE and not event.erased:
+    """Derived events are no part of what happened: they stand on no timeline and are nobody's effects.
+
+    Their nodes name no person: they would be found by no timeline when that person is erased.
+    """
+    delta.events[event.envelope.event_id] = replace(_node(event), user_id=None)
+    fold_more = _DERIVED.get(event.envelope.event_type)
+    if fold_more is not None:
+        fold_more(delta, event)
+
+
+def _fold_summary(delta: GraphDelta, event: LedgerEvent) -> None:
+    if not event.erased:
         delta.put_summary(_summary(event))
+
+
+def _fold_receipt(delta: GraphDelta, event: LedgerEvent) -> None:
+    """What it served are its causes, which stay readable when the receipt is erased: so does this index.
+
+    An agent's are those that it asked for without a session.
+    """
+    envelope = event.envelope
+    member = timeline_member(event.position, envelope.event_id)
+    for served in envelope.causes:
+        delta.put_receipt("event", served, member)
+    if envelope.session_id == SERVICE_SESSION:
+        delta.put_receipt("agent", envelope.agent_id, member)
+    else:
+        delta.put_receipt("session", envelope.session_id, member)
+    people = envelope.payload.get("people") if isinstance(envelope.payload, dict) else None
+    told_of = tuple(person for person in people if isinstance(person, str)) if isinstance(people, list) else ()
+    delta.events[envelope.event_id] = replace(delta.events[envelope.event_id], people=told_of)
+    for person in told_of:
+        delta.put_receipt("user", person, member)
+
+
+def _fold_feedback(delta: GraphDelta, event: LedgerEvent) -> None:
+    payload = event.envelope.payload
+    receipt_id = event.envelope.parent_event_id
+    if not isinstance(payload, dict) or receipt_id is None:
+        return  # erased: nobody's opinion any more
+    for name, verdict in _VERDICTS:
+        ids = payload.get(name)
+        for event_id in ids if isinstance(ids, list) else ():
+            if isinstance(event_id, str):
+                opinion = Opinion(receipt_id, event.position, verdict)
+                delta.opinions.setdefault(event_id, set()).add(opinion)
+
+
+_VERDICTS: tuple[tuple[str, Verdict], ...] = (("useful", 1), ("not_useful", -1), ("withdrawn", 0))
+_DERIVED: Mapping[str, Callable[[GraphDelta, LedgerEvent], None]] = {
+    SUMMARY_TYPE: _fold_summary,
+    RECEIPT_TYPE: _fold_receipt,
+    FEEDBACK_TYPE: _fold_feedback,
+}
 
 
 def _node(event: LedgerEvent) -> EventNode:

@@ -17,7 +17,10 @@ from context_graph.store.keys import GraphKeys
 State = dict[str, dict[str, str]]
 """Key without its prefix -> field or member -> value or score, as text; bytes that are no text as hex."""
 
-_STAGE_ONE_KEYS = ("event:", "effects:", "summary:", "timeline:", "registry:")
+_STAGE_ONE_KEYS = (
+    "event:", "effects:", "summary:", "timeline:", "registry:", "session:", "started", "receipts:", "versions:",
+    "feedback:",
+)  # fmt: skip
 _STAGE_TWO_FIELDS = {"entities", "mentions", "keywords"}
 
 

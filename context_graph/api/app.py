@@ -26,6 +26,7 @@ from context_graph.api import (
     memory,
     openapi,
     problems,
+    receipts,
     request_ids,
     schemas,
     tail,
@@ -52,10 +53,13 @@ from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
+from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.service import Retrieval, RetrievalParts
+from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import Settings
 from context_graph.store.notifications import Notifications
 from context_graph.store.queries import Searcher
+from context_graph.store.receipts import ReceiptIndex
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
             max_age=600,
         )
     app.include_router(memory.router)  # before events: /v1/events/{id}/lineage is the longer path
+    app.include_router(receipts.router)
     app.include_router(tail.router)  # before events: /v1/events/tail is not an event's id
     app.include_router(event_import.router)
     app.include_router(event_pages.router)
@@ -149,6 +154,7 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
         return await embedders.of(table.recipes.get(await resources.generations.live(tenant)))
 
     live = resources.generations.live
+    receipt_index = ReceiptIndex(resources.derived_redis, resources.graph)
     parts = RetrievalParts(
         searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
@@ -156,6 +162,7 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
         groups=resources.groups,
         generations=resources.generations,
         ledger=resources.ledger,
+        receipts=receipt_index,
         embedder_of=embedder_of,
         counters={name: open_counter(name) for name in TOKENIZERS},
         settings=settings.retrieval,
@@ -173,6 +180,8 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
         forgetting=Forgetting(resources.erasures, resources.vault, now_ms),
         schemas=registry,
         retrieval=Retrieval(parts),
+        accounts=Accounts(resources.ledger, receipt_index, now_ms),
+        waiting=Waiting(resources.groups, resources.generations),
         metrics=Metrics(),
         importer=Importer(ingest, settings.imports),
         idempotency=resources.idempotency,

@@ -1,4 +1,4 @@
-"""Working memory, search, lineage and receipts over HTTP."""
+"""Working memory, search and lineage over HTTP."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from context_graph.api.bodies import described, read_model
 from context_graph.api.events import parse_position
 from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
-from context_graph.api.rendering import event_json, json_response, lineage_json, search_json, served_json
+from context_graph.api.readings import parse_as_of
+from context_graph.api.rendering import json_response, lineage_json, search_json, served_json
 from context_graph.api.services import services_of
-from context_graph.domain.filters import NO_FILTERS, Filters, moment, parse
-from context_graph.domain.position import Position
+from context_graph.domain.filters import NO_FILTERS, Filters, parse
 from context_graph.domain.query import Intent
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.items import DEFAULT_SHARES, Section
 from context_graph.retrieval.lineage import Bounds
-from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery
+from context_graph.retrieval.request import ContextQuery, SearchQuery
 
 router = APIRouter(prefix="/v1", tags=["memory"])
 
@@ -157,34 +157,8 @@ async def get_lineage(
     return json_response(lineage_json(lineage))
 
 
-@router.get(
-    "/receipts/{receipt_id}",
-    summary="Read a receipt",
-    responses={200: shapes.RECEIPT, **answers(problems.UNKNOWN, problems.INVALID)},
-)
-async def get_receipt(request: Request, tenant: ReadTenant, receipt_id: str) -> Response:
-    """What a served context held: request, items with ranks and scores, tokens, and the hash of its bytes."""
-    return json_response(event_json(await services_of(request).retrieval.receipt(tenant, receipt_id)))
-
-
 def _filters(raw: dict[str, dict[str, Any]] | None) -> Filters:
     return parse(raw) if raw else NO_FILTERS
-
-
-def parse_as_of(text: str | None) -> AsOf | None:
-    """A position, or a time of recording. Raises InvalidInput."""
-    if text is None:
-        return None
-    try:
-        position = Position.parse(text)
-        return AsOf(position.ms, position)
-    except ValueError:
-        try:
-            return AsOf(moment(text))
-        except ValueError as error:
-            detail = f"{text!r} is neither a position nor a time: {error}"
-            remedy = "send a position this service returned, or RFC 3339 with an offset"
-            raise InvalidInput([FieldProblem("/as_of", detail, remedy, "as-of")]) from error
 
 
 def _offset(cursor: str | None) -> int:

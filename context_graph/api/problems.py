@@ -75,6 +75,7 @@ SCHEMA_CONFLICT = Kind(
 )
 USER_ERASED = Kind("user-erased", 410, "The user was erased", "Do not send it again: nothing is kept about this user.")
 SESSION_ERASED = Kind("session-erased", 410, "The session was erased", "Use another session_id for a new session.")
+RECEIPT_ERASED = Kind("receipt-erased", 410, "The receipt was erased", "Somebody it told about was: send no feedback.")
 UNERASABLE = Kind("erasure-unavailable", 409, "Nothing can be erased here", "Set what `detail` names, then repeat.")
 LOCKED = Kind("vault-locked", 503, "Sealed events cannot be opened", "Set the master key that `detail` names.")
 EXISTS = Kind("already-exists", 409, "It exists already", "Use another name, or change what is there.")
@@ -96,7 +97,7 @@ KINDS: tuple[Kind, ...] = (
     INVALID, TOO_LARGE, MALFORMED, BROKEN_BODY, ENCODING, CONFLICT, KEY_RUNNING, KEY_REUSED, UNKNOWN,
     NO_ROUTE, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
     SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, STORE, MODEL, ARCHIVE, INTERNAL,
-    USER_ERASED, SESSION_ERASED, UNERASABLE, LOCKED,
+    USER_ERASED, SESSION_ERASED, RECEIPT_ERASED, UNERASABLE, LOCKED,
 )  # fmt: skip
 REFUSED = (QUOTA, OVERLOADED, NOT_REPLICATED)
 """What appending can be answered with beside the rest."""
@@ -148,6 +149,9 @@ _OF_TYPE: tuple[tuple[type[ContextGraphError], Kind], ...] = (  # the first that
 )
 
 
+_ERASED: Mapping[str, Kind] = {"user": USER_ERASED, "session": SESSION_ERASED, "receipt": RECEIPT_ERASED}
+
+
 def document_of(error: ContextGraphError) -> dict[str, Any]:
     """The problem document of one of our errors."""
     match error:
@@ -156,7 +160,7 @@ def document_of(error: ContextGraphError) -> dict[str, Any]:
         case EventConflict(event_id=event_id, position=position):
             return document(CONFLICT, str(error), event_id=event_id, position=position)
         case Erased(kind=subject):
-            return document(USER_ERASED if subject == "user" else SESSION_ERASED, str(error))
+            return document(_ERASED[subject], str(error))
         case QuotaExceeded(quota=quota):
             return document(QUOTA, str(error), quota=quota)
         case _:

@@ -15,7 +15,9 @@ from context_graph.ingest.importing import Importer
 from context_graph.ingest.ingest import Ingest
 from context_graph.ingest.schemas import Schemas
 from context_graph.observability.metrics import Metrics
+from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.service import Retrieval
+from context_graph.retrieval.waiting import Waiting
 from context_graph.store.idempotency import IdempotencyKeys
 
 
@@ -29,6 +31,8 @@ class Services:
     forgetting: Forgetting
     schemas: Schemas
     retrieval: Retrieval
+    accounts: Accounts
+    waiting: Waiting
     metrics: Metrics
     importer: Importer
     idempotency: IdempotencyKeys

@@ -29,6 +29,11 @@ RECEIPT_TYPE = "memory.receipt"
 FEEDBACK_TYPE = "memory.feedback"
 ERASURE_TYPE = "memory.erasure"
 
+SERVICE_SESSION = SessionId("context-graph")
+"""The service's own session: receipts of requests without a session, tombstones."""
+SERVICE_AGENT = "context-graph"
+"""Who appends derived events, where no agent asked for them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
@@ -88,6 +93,11 @@ class LedgerEvent:
     def recorded_at(self) -> int:
         """Milliseconds since the epoch, by the ledger's clock (the time half of the stream id)."""
         return self.position.ms
+
+
+def opinion_id(receipt_id: str, number: int) -> EventId:
+    """The id of the n-th feedback on a receipt, counted from 1 without gaps."""
+    return EventId(f"feedback-{number}-{receipt_id}")
 
 
 def iso(ms: int) -> str:

@@ -14,8 +14,10 @@ from typing import Literal
 from context_graph.domain.position import Position
 
 # Changes when the same events would give another graph; a rebuild then fills a new generation.
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
+ReceiptsOf = Literal["event", "session", "agent", "user"]
+Verdict = Literal[1, 0, -1]
 
 
 def timeline_member(position: Position, event_id: str) -> str:
@@ -45,6 +47,8 @@ class EventNode:
     trace_id: str | None = None
     ended_at: int | None = None
     causes: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    """Of a receipt: whom the events that it served are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,36 @@ class SummaryNode:
     event_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one piece of feedback says of one event: it helped (1), it did not (-1), or that is taken back (0).
+
+    Of a receipt's opinions on an event the one at the highest position holds.
+    """
+
+    receipt_id: str
+    position: Position
+    verdict: Verdict
+
+
 @dataclass(slots=True)
 class GraphDelta:
-    """Facts to write: event nodes, timeline entries, effects and the latest occurrence of each named thing."""
+    """Facts to write: event nodes, timeline entries, effects and the latest occurrence of each named thing.
+
+    `first_seen`: a session's agents, users, tools and event types (`agent:support`) with the position at which each
+    appeared first. `receipts`: the receipts of contexts that held an event, told about a user, or were served to a
+    session or an agent; members as on timelines. `opinions`: by event. `versions`: every summary of a scope.
+    """
 
     events: dict[str, EventNode] = field(default_factory=dict)
     timelines: dict[tuple[TimelineKind, str], dict[str, int]] = field(default_factory=dict)
     effects: dict[str, dict[str, int]] = field(default_factory=dict)
     seen: dict[tuple[TimelineKind, str], int] = field(default_factory=dict)
     summaries: dict[str, SummaryNode] = field(default_factory=dict)
+    first_seen: dict[str, dict[str, Position]] = field(default_factory=dict)
+    receipts: dict[tuple[ReceiptsOf, str], set[str]] = field(default_factory=dict)
+    opinions: dict[str, set[Opinion]] = field(default_factory=dict)
+    versions: dict[str, set[str]] = field(default_factory=dict)
 
     def put_on_timeline(self, kind: TimelineKind, identifier: str, member: str, occurred_at: int) -> None:
         """An event stands on the timeline of a session, agent, user, tool or entity."""
@@ -73,8 +98,18 @@ class GraphDelta:
         key = (kind, identifier)
         self.seen[key] = max(occurred_at, self.seen.get(key, occurred_at))
 
+    def put_first_seen(self, session_id: str, what: str, position: Position) -> None:
+        """The lowest position of what appears in a session wins."""
+        known = self.first_seen.setdefault(session_id, {})
+        known[what] = min(position, known.get(what, position))
+
+    def put_receipt(self, of: ReceiptsOf, identifier: str, member: str) -> None:
+        """A receipt concerns an event or a user that it told about, or a session or an agent that it was served to."""
+        self.receipts.setdefault((of, identifier), set()).add(member)
+
     def put_summary(self, summary: SummaryNode) -> None:
-        """The newest summary of a scope wins, by position."""
+        """The newest summary of a scope wins, by position; all of them stay known."""
+        self.versions.setdefault(summary.scope, set()).add(timeline_member(summary.position, summary.id))
         known = self.summaries.get(summary.scope)
         if known is None or known.position < summary.position:
             self.summaries[summary.scope] = summary
@@ -90,4 +125,16 @@ class GraphDelta:
                 self.effects.setdefault(cause, {}).update(effects)
             for summary in other.summaries.values():
                 self.put_summary(summary)
+            self._merge_records(other)
         return self
+
+    def _merge_records(self, other: GraphDelta) -> None:
+        for session_id, seen in other.first_seen.items():
+            for what, position in seen.items():
+                self.put_first_seen(session_id, what, position)
+        for (of, identifier), receipts in other.receipts.items():
+            self.receipts.setdefault((of, identifier), set()).update(receipts)
+        for event_id, opinions in other.opinions.items():
+            self.opinions.setdefault(event_id, set()).update(opinions)
+        for scope, summaries in other.versions.items():
+            self.versions.setdefault(scope, set()).update(summaries)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 _TEXT = re.compile(r"(\d{1,4})-(\d{1,15})-(\d{1,18})")
 _SORT_WIDTH = 17  # 11 hex digits of milliseconds (to the year 2527), 6 of sequence (16.7 million events a millisecond)
+LAST_MS, LAST_SEQ = 16**11 - 1, 16**6 - 1
+"""What a sort key can hold."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -27,8 +27,12 @@ STRENGTH_WEIGHT = 0.05
 
 
 def strength(age_hours: float, uses: int = 0) -> float:
-    """exp(-t/S) with S = 168 h · (1 + 24/168 · ln(1 + uses)): 1 when new, towards 0 with age."""
-    span = _BASE_HOURS * (1 + _USE_HOURS / _BASE_HOURS * math.log1p(uses))
+    """exp(-t/S) with S = 168 h · (1 + 24/168 · ln(1 + uses)): 1 when new, towards 0 with age.
+
+    `uses`: feedback that it helped, less feedback that it did not. Below zero it shortens S by as much, to a tenth.
+    """
+    gain = math.copysign(_USE_HOURS / _BASE_HOURS * math.log1p(abs(uses)), uses)
+    span = _BASE_HOURS * max(0.1, 1 + gain)
     return math.exp(-max(age_hours, 0.0) / span)
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from ulid import ULID
 
 from context_graph.domain.erasure import Erasure, Subject
+from context_graph.domain.event import SERVICE_SESSION
 from context_graph.domain.partition import Tenant
 from context_graph.errors import ErasureUnavailable, UnknownThing
 from context_graph.store.erasures import Erasures
 from context_graph.store.vault import Vault
 
 _LOOK_AGAIN = 0.05  # seconds
-SERVICE_SESSION = "context-graph"  # the service's own: receipts without a session, tombstones
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,20 @@ def merged(*groups: Sequence[Candidate]) -> list[Candidate]:
     return sorted(known.values(), key=lambda c: (-c.score, c.document.position, c.document.id))
 
 
-def weighed(candidates: Sequence[Candidate], understanding: Understanding, now_ms: int) -> list[Candidate]:
-    """Scores with importance, strength (recency of occurrence) and the query's intents; best first."""
+def weighed(
+    candidates: Sequence[Candidate], understanding: Understanding, now_ms: int, uses: Mapping[str, int]
+) -> list[Candidate]:
+    """Scores with importance, strength (recency of occurrence, feedback) and the query's intents; best first."""
     why = understanding.weight("why")
     result = []
     for candidate in candidates:
         document = candidate.document
         age = max(0, now_ms - document.occurred_at) / _HOUR_MS
-        score = candidate.score + IMPORTANCE_WEIGHT * document.importance / 10 + STRENGTH_WEIGHT * strength(age)
+        score = (
+            candidate.score
+            + IMPORTANCE_WEIGHT * document.importance / 10
+            + STRENGTH_WEIGHT * strength(age, uses.get(document.id, 0))
+        )
         score += _CAUSAL_FOR_WHY * why * candidate.channels.get("causal", 0.0)
         result.append(replace(candidate, score=score))
     return sorted(result, key=lambda c: (-c.score, c.document.position, c.document.id))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from context_graph.domain.filters import NO_FILTERS, Filters, TagCondition
-from context_graph.domain.position import Position
+from context_graph.domain.position import LAST_MS, LAST_SEQ, Position
 from context_graph.domain.query import Intent
 from context_graph.retrieval.items import DEFAULT_SHARES, Section
 
@@ -23,6 +23,16 @@ class AsOf:
         if self.position is not None and self.position.bucket == position.bucket:
             return position <= self.position
         return position.ms <= self.ms
+
+    def last(self, bucket: int) -> Position:
+        """The last position of a bucket that is included, whether or not something stands there."""
+        if self.position is not None and self.position.bucket == bucket:
+            ms, seq = self.position.ms, self.position.seq
+        else:
+            ms, seq = self.ms, LAST_SEQ
+        if ms < 0:
+            return Position(bucket, 0, 0)  # nothing: no stream id is 0-0
+        return Position(bucket, min(ms, LAST_MS), min(seq, LAST_SEQ))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,18 +11,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from ulid import ULID
 
-from context_graph.domain.event import RECEIPT_TYPE, Envelope, EventId, JsonValue, LedgerEvent, SessionId, TenantId
+from context_graph.domain.event import EventId, SessionId, TenantId
 from context_graph.domain.partition import Tenant
-from context_graph.domain.position import Position
 from context_graph.domain.query import Understanding, understand
-from context_graph.domain.stages import stages_of
-from context_graph.errors import ConfigurationError, StoreUnavailable, UnknownThing
+from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import TokenCounter
 from context_graph.retrieval import context as assembly
@@ -30,8 +27,10 @@ from context_graph.retrieval.candidates import Ask, Candidates
 from context_graph.retrieval.items import Candidate
 from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk
 from context_graph.retrieval.pack import Packed, pack
+from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.render import FORMATS, Content
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
+from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import RetrievalSettings
 from context_graph.store import codec
 from context_graph.store.generations import Generations
@@ -40,6 +39,7 @@ from context_graph.store.groups import Groups
 from context_graph.store.index import Index
 from context_graph.store.ledger import Appendable, Ledger
 from context_graph.store.queries import Searcher
+from context_graph.store.receipts import ReceiptIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,8 +48,6 @@ log = structlog.get_logger(__name__)
 
 _SEEDS = 8  # best candidates whose causes, effects and neighbours are looked at
 _TAIL_EVENTS = 40  # newest events of the session that may become its recent tail
-_WAIT_STEP = 0.02  # seconds between looks at the stages
-_SERVICE_SESSION = SessionId("context-graph")
 
 
 @dataclass(slots=True)
@@ -105,6 +103,7 @@ class RetrievalParts:
     groups: Groups
     generations: Generations
     ledger: Ledger
+    receipts: ReceiptIndex
     embedder_of: EmbedderOf
     counters: Mapping[str, TokenCounter]
     settings: RetrievalSettings
@@ -118,6 +117,7 @@ class Retrieval:
         self._parts = parts
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
         self._lineage = LineageWalk(parts.graph, parts.index)
+        self._waiting = Waiting(parts.groups, parts.generations)
 
     async def context(self, tenant: Tenant, query: ContextQuery) -> Served:
         """Working memory within the budget. Raises ConfigurationError for a tokenizer that is not here."""
@@ -125,7 +125,7 @@ class Retrieval:
         timings = Timings()
         with timings.step("total"):
             with timings.step("wait"):
-                missing = await self._wait(tenant, query.min_position, query.wait_ms)
+                missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
             with timings.step("understand"):
                 understanding = understand(query.query, query.intents)
             with timings.step("embed"):
@@ -135,21 +135,23 @@ class Retrieval:
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("expand"):
                 expanded = await self._candidates.expand(seeds, ask, depth=query.max_depth, max_nodes=query.max_nodes)
-                ranked = assembly.weighed(assembly.merged(found, expanded), understanding, self._parts.now_ms())
+                both = assembly.merged(found, expanded)
+                uses = await self._uses(tenant, both, query.as_of)
+                ranked = assembly.weighed(both, understanding, self._parts.now_ms(), uses)
                 bonds = await self._bonds([*ranked, *tail])
             with timings.step("pack"):
                 items = assembly.items_of(ranked, tail, bonds, query.token_budget)
                 shape = FORMATS[query.format]
                 packed = pack(items, limit=query.token_budget, shares=query.shares, shape=shape, count=counter.count)
             with timings.step("receipt"):
-                receipt_id = await self._receipt(tenant, query, packed, shape.counted(packed.items))
+                receipt_id = await self._receipt(tenant, query, packed)
         content = shape.content(packed.items)
         named = [seed.document.id for seed in seeds]
         return Served(receipt_id, content, packed, query, understanding, named, timings.steps, missing)
 
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
         """Documents by meaning, by words, or both; best first."""
-        missing = await self._wait(tenant, query.min_position, query.wait_ms)
+        missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
         vector = await self._vector(tenant, query.query) if query.mode != "keyword" else None
         wanted = query.offset + query.limit
         limit = max(self._parts.settings.candidates, wanted + 1)
@@ -162,14 +164,6 @@ class Retrieval:
     ) -> Lineage:
         """Causes and effects of an event. Raises UnknownThing."""
         return await self._lineage.walk(tenant, event_id, direction, bounds, as_of)
-
-    async def receipt(self, tenant: Tenant, receipt_id: str) -> LedgerEvent:
-        """The receipt of a served context, as the event that it is. Raises UnknownThing."""
-        for partition in tenant.partitions:
-            event = await self._parts.ledger.get(partition, receipt_id)
-            if event is not None and event.envelope.event_type == RECEIPT_TYPE:
-                return event
-        raise UnknownThing("receipt", receipt_id)
 
     async def _gather(
         self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings
@@ -195,6 +189,10 @@ class Retrieval:
             causes |= {node.id: node.causes for node in nodes.values()}
         return assembly.bonds_of(candidates, causes)
 
+    async def _uses(self, tenant: Tenant, candidates: Sequence[Candidate], as_of: AsOf | None) -> dict[str, int]:
+        until = None if as_of is None else as_of.last
+        return await self._parts.receipts.uses(tenant.partitions, [c.document.id for c in candidates], until)
+
     async def _vector(self, tenant: Tenant, text: str) -> bytes | None:
         if not text.strip():
             return None
@@ -208,66 +206,16 @@ class Retrieval:
             raise ConfigurationError(f"there is no tokenizer {name!r}; there are {', '.join(self._parts.counters)}")
         return counter
 
-    async def _wait(self, tenant: Tenant, position: Position | None, wait_ms: int) -> list[str]:
-        """Until every stage has passed `position`; names of those that had not when the time was over."""
-        if position is None or position.bucket >= tenant.buckets:
-            return []
-        partition = tenant.partitions[position.bucket]
-        deadline = time.monotonic() + wait_ms / 1000
-        waiting = [stage.group for stage in stages_of(await self._parts.generations.live(tenant.name))]
-        while True:
-            waiting = [
-                group
-                for group in waiting
-                if not (await self._parts.groups.state(partition, group)).has_passed(position)
-            ]
-            if not waiting or time.monotonic() >= deadline:
-                return waiting
-            await asyncio.sleep(_WAIT_STEP)
-
-    async def _receipt(self, tenant: Tenant, query: ContextQuery, packed: Packed, counted: str) -> str | None:
+    async def _receipt(self, tenant: Tenant, query: ContextQuery, packed: Packed) -> str | None:
         """Append what was served as an event, so that it can be accounted for later; None when it cannot be kept."""
         if not self._parts.settings.receipts:
             return None
-        session_id = SessionId(query.session_id) if query.session_id is not None else _SERVICE_SESSION
-        receipt = Envelope(
-            event_id=EventId(f"receipt-{ULID().to_uuid7(compliant=True)}"),
-            event_type=RECEIPT_TYPE,
-            session_id=session_id,
-            agent_id=query.agent_id or "context-graph",
-            occurred_at=self._parts.now_ms(),
-            user_id=query.user_id,
-            origin="derived",
-            payload=_receipt_payload(query, packed, counted),
-        )
-        # The query may quote whom it was asked about: the receipt is forgotten with any of those it served.
-        people = tuple(sorted({item.document.user_id for item in packed.items if item.document.user_id is not None}))
-        event = Appendable(receipt.event_id, session_id, codec.encode(receipt), people=people)
+        receipt_id = EventId(f"receipt-{ULID().to_uuid7(compliant=True)}")
+        receipt = receipt_of(receipt_id, query, packed, self._parts.now_ms())
+        event = Appendable(receipt_id, receipt.session_id, codec.encode(receipt), people=people_of(query, packed))
         try:
-            (appended,) = await self._parts.ledger.append(tenant.partition_of(session_id), [event])
+            (appended,) = await self._parts.ledger.append(tenant.partition_of(receipt.session_id), [event])
         except StoreUnavailable as error:  # a store that takes no writes (full, or without its replicas) is still read
-            log.warning("receipt_not_kept", tenant=tenant.name, receipt_id=receipt.event_id, reason=str(error))
+            log.warning("receipt_not_kept", tenant=tenant.name, receipt_id=receipt_id, reason=str(error))
             return None
-        return None if appended.status == "erased" else receipt.event_id
-
-
-def _receipt_payload(query: ContextQuery, packed: Packed, counted: str) -> JsonValue:
-    served: list[JsonValue] = [
-        {"id": item.id, "rank": item.rank, "score": round(item.score, 6), "section": item.section}
-        for item in packed.items
-    ]
-    return {
-        "request": {
-            "query": query.query,
-            "session_id": query.session_id,
-            "user_id": query.user_id,
-            "agent_id": query.agent_id,
-            "token_budget": query.token_budget,
-            "format": query.format,
-            "tokenizer": query.tokenizer,
-        },
-        "items": served,
-        "used": packed.used,
-        "dropped_total": len(packed.dropped),
-        "sha256": sha256(counted.encode()).hexdigest(),
-    }
+        return None if appended.status == "erased" else receipt_id

@@ -19,8 +19,10 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.generations import GenerationOf, always, first
+from context_graph.store.graph_records import GraphRecords
 from context_graph.store.keys import GraphKeys
 
+EVENT_PEOPLE = "people"
 _OPTIONAL = ("user_id", "tool_name", "status", "trace_id")
 
 
@@ -46,6 +48,7 @@ class Graph:
         self._generation = generation
         source = files("context_graph.store").joinpath("lua/put_newest.lua").read_text()
         self._put_newest = redis.register_script(source)
+        self._records = GraphRecords(redis)
 
     def at(self, generation: int) -> Graph:
         """The same graph in that very generation: what writes is bound to one, whichever is live."""
@@ -70,6 +73,7 @@ class Graph:
             latest.setdefault(kind, {})[identifier] = occurred_at
         for kind, members in latest.items():
             pipe.execute_command("ZADD", keys.registry(kind), "GT", *_scores(members))
+        await self._records.put(pipe, keys, delta)
         with store_errors("writing the graph"):
             await pipe.execute()
             for summary in delta.summaries.values():
@@ -188,6 +192,8 @@ def event_fields(node: EventNode) -> list[str | int | bytes]:
         fields += ("ended", node.ended_at)
     if node.causes:
         fields += ("causes", orjson.dumps(node.causes))
+    if node.people:
+        fields += (EVENT_PEOPLE, orjson.dumps(node.people))
     return fields
 
 
@@ -205,6 +211,7 @@ def _event_node(event_id: str, fields: dict[bytes, bytes]) -> EventNode | None:
         origin=fields[b"origin"].decode(),
         ended_at=int(fields[b"ended"]) if b"ended" in fields else None,
         causes=tuple(orjson.loads(fields[b"causes"])) if b"causes" in fields else (),
+        people=tuple(orjson.loads(fields[b"people"])) if b"people" in fields else (),
         **text,
     )
 

@@ -188,6 +188,28 @@ class GraphKeys:
         """Identifiers of a kind (session, agent, user, tool, entity) by their latest occurrence."""
         return f"{self.tag}:registry:{kind}"
 
+    def session(self, session_id: str) -> str:
+        """What appears in a session (`agent:support`, `user:`, `tool:`, `type:`) -> sort key of its first position."""
+        return f"{self.tag}:session:{session_id}"
+
+    @property
+    def started(self) -> str:
+        """Sessions by the ms of their first position, which no later event changes."""
+        return f"{self.tag}:started"
+
+    # what came of it: score 0, members as on timelines, so that their order is the ledger's
+    def receipts(self, of: str, identifier: str) -> str:
+        """Receipts of the contexts that held an event, told about a user, or were served to a session or an agent."""
+        return f"{self.tag}:receipts:{of}:{identifier}"
+
+    def versions(self, scope: str) -> str:
+        """Every summary of a scope."""
+        return f"{self.tag}:versions:{scope}"
+
+    def feedback(self, event_id: str) -> str:
+        """Opinions on an event: `uses`, and receipt and position -> verdict."""
+        return f"{self.tag}:feedback:{event_id}"
+
     # search
     @property
     def document_prefix(self) -> str:
@@ -271,6 +293,11 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":timeline:(session|agent|user|tool|entity):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":effects:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":registry:(session|agent|user|tool|entity)", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":session:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":started", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":receipts:(event|session|agent|user):.+", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":doc:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":vec:\d+:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":consolidated:.+", "hash", "derived", "the generation"),

@@ -36,6 +36,7 @@ from context_graph.store.dead_letters import DeadLetter, DeadLetters
 from context_graph.store.generations import Generations
 from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
+from context_graph.store.sweeping_records import RecordSweep
 
 _PAGE = 500
 _SCAN = 2000  # keys looked at in a round trip
@@ -75,6 +76,7 @@ class Sweeper:
         self._derived = derived
         self._tables = generations
         self._dead_letters = DeadLetters(ledger)
+        self._records = RecordSweep(derived)
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
@@ -119,6 +121,7 @@ class Sweeper:
             await self._by_index(keys, subject, tally, index, prefix)
         if subject.kind == "user":
             await self._forget_user(keys, subject.id, tally)
+        tally.removed["receipts"] += await self._records.sweep(keys, subject, tally.sessions)
         await self._drop_summaries(keys, tombstone, tally)
         tally.scanned["generations"] += 1
 
@@ -235,6 +238,8 @@ class Sweeper:
                 (keys.vector(document), fields.AT),
             ):
                 await self._drop(keys=[key], args=[version, tombstone.sort_key], client=pipe)
+            versions: Any = keys.versions(scope)
+            pipe.zremrangebylex(versions, "-", f"({tombstone.sort_key}")
             pipe.delete(keys.consolidated(session_id), keys.episodes(session_id))
             answers = await pipe.execute()
             tally.removed["summaries"] += int(any(answers[:3]))

@@ -156,8 +156,34 @@ async def test_receipts_are_the_tenants_own(two: Two) -> None:
     for path in (f"/v1/receipts/{served}", f"/v1/events/{served}"):
         refused = await two.http.get(path)
         assert refused.status_code == 404
+    assert (await two.other.get(f"/v1/receipts/{served}/content")).json()["state"] == "reproduced"
+    assert (await two.http.get(f"/v1/receipts/{served}/content")).status_code == 404
+    assert (await two.http.post(f"/v1/receipts/{served}/feedback", json={"useful": ["e0"]})).status_code == 404
     mine = (await two.http.post("/v1/context", json={"query": WORDS})).json()["receipt_id"]
     await two.ask("GET", f"/v1/receipts/{mine}")
+    assert "mine-canary" in (await two.ask("GET", f"/v1/receipts/{mine}/content")).text
+    answer = await two.http.post(f"/v1/receipts/{mine}/feedback", json={"useful": ["theirs-own"]})
+    assert answer.status_code == 422, "an id that only the other has was never served here"
+
+
+async def test_what_contexts_held_is_told_to_ones_own_tenant_only(two: Two) -> None:
+    for client in (two.other, two.http):
+        for _ in range(3):
+            body = {"query": WORDS, "session_id": "s1", "agent_id": "supports1"}
+            receipt = (await client.post("/v1/context", json=body)).json()["receipt_id"]
+    position = (await two.other.get(f"/v1/receipts/{receipt}")).json().get("position")
+    assert position is None
+    for path in ("/v1/events/e0/receipts", "/v1/events/mine-own/context", "/v1/events/e3/context"):
+        found = await two.ask("GET", path, params={"limit": 1})
+        assert found.status_code == 200
+        for receipt in found.json()["receipts"]:
+            assert (await two.http.get(f"/v1/receipts/{receipt['receipt_id']}")).status_code == 200
+        theirs = (await two.other.get(path.replace("mine", "theirs"), params={"limit": 1})).json()["page"]
+        if theirs["next_cursor"] is not None:
+            refused = await two.ask("GET", path, params={"limit": 1, "cursor": theirs["next_cursor"]})
+            assert refused.status_code == 422
+    assert (await two.http.get("/v1/events/theirs-own/receipts")).status_code == 404
+    assert (await two.http.get("/v1/events/theirs-own/context")).status_code == 404
 
 
 async def test_a_tail_follows_ones_own_ledger_from_any_place(two: Two) -> None:
