@@ -23,6 +23,7 @@ from context_graph.store.ledger import Appendable, Ledger
 from context_graph.store.receipts import Listed, ReceiptIndex
 
 _MOST_TRIES = 20  # of writing an opinion while others write theirs on the same receipt
+_MOST_ROUNDS = 10  # of reading receipts of which few were served to the agent asked about
 _LOOKED_AT = 200  # events of a session that are looked at for what was not served
 
 
@@ -107,19 +108,29 @@ class Accounts:
 
     async def _served_to(self, tenant: Tenant, event: LedgerEvent, limit: int, before: Position) -> ReceiptPage:
         """Of the session's receipts those of other agents are left out: what these were told it did not know."""
+        mine: list[Receipt] = []
+        for _ in range(_MOST_ROUNDS):
+            listed = await self._listed(tenant, event, limit + 1, before)
+            read = await self._read(tenant, listed[:limit])
+            known_to = (event.envelope.agent_id, SERVICE_AGENT)
+            for receipt in read:
+                before = receipt.event.position
+                if receipt.event.envelope.agent_id in known_to:
+                    mine.append(receipt)
+                    if len(mine) == limit:
+                        break
+            if len(mine) == limit or len(listed) <= limit:
+                more = bool(read) and (len(listed) > limit or before != read[-1].event.position)
+                return ReceiptPage(tuple(mine), before if more else None)
+        return ReceiptPage(tuple(mine), before)
+
+    async def _listed(self, tenant: Tenant, event: LedgerEvent, limit: int, before: Position) -> list[Listed]:
+        """Contexts of the event's session, and those that its agent asked for without one; newest first."""
         envelope = event.envelope
-        partition, agent_id = tenant.partition_of(envelope.session_id), envelope.agent_id
-        found: list[Listed] = []
-        for partitions, of in (
-            ([partition], ("session", envelope.session_id)),
-            (tenant.partitions, ("agent", agent_id)),
-        ):
-            kind: ReceiptsOf = "session" if of[0] == "session" else "agent"
-            found += await self._index.before(partitions, [(kind, of[1])], limit + 1, before=before)
-        listed = sorted(found, key=lambda one: moment_key(one.position), reverse=True)
-        page = await self._read(tenant, listed[:limit])
-        mine = tuple(r for r in page if r.event.envelope.agent_id in (agent_id, SERVICE_AGENT))
-        return ReceiptPage(mine, listed[limit - 1].position if len(listed) > limit else None)
+        home = [tenant.partition_of(envelope.session_id)]
+        found = await self._index.before(home, [("session", envelope.session_id)], limit, before=before)
+        found += await self._index.before(tenant.partitions, [("agent", envelope.agent_id)], limit, before=before)
+        return sorted(found, key=lambda one: moment_key(one.position), reverse=True)[:limit]
 
     async def feedback(self, tenant: Tenant, receipt_id: str, said: Feedback) -> Recorded:
         """Append an opinion on a served context; the same as the last one again is a duplicate.
