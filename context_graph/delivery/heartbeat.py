@@ -44,7 +44,7 @@ class Tally:
         self._told_events, self._told_at = self.events, now
         return WorkerReport(
             stage=self.stage, started_ms=self.started_ms, events=self.events, batches=self.batches,
-            busy_seconds=round(self.busy_seconds, 3), rate=round(rate, 1), retries=self.retries,
+            busy_seconds=round(self.busy_seconds, 6), rate=round(rate, 1), retries=self.retries,
             dead_letters=self.dead_letters, took_over=self.took_over, outages=self.outages, recovered=self.recovered,
             lost=self.lost, parked=self.parked,
         )  # fmt: skip

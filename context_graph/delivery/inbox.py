@@ -44,6 +44,7 @@ class Inbox:
         self._source = source
         self._settings = source.settings
         self._group = stage.group
+        self._ordered = stage.ordered
         self.consumer = consumer
         self.batch = batch
         self.tally = tally
@@ -69,7 +70,9 @@ class Inbox:
 
     async def news(self, partitions: Sequence[Partition]) -> list[Delivery]:
         """New entries of all these partitions."""
-        entries = await self._source.groups.read(partitions, self._group, self.consumer, self.batch)
+        entries = await self._source.groups.read(
+            partitions, self._group, self.consumer, self.batch, ordered=self._ordered
+        )
         return [Delivery(entry) for entry in entries]
 
     async def orphans(self, partitions: Sequence[Partition]) -> list[Delivery]:

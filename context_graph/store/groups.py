@@ -97,15 +97,18 @@ class Groups:
                 if "BUSYGROUP" not in str(error):
                     raise
 
-    async def read(self, partitions: Sequence[Partition], group: str, consumer: str, count: int) -> list[Entry]:
+    async def read(
+        self, partitions: Sequence[Partition], group: str, consumer: str, count: int, *, ordered: bool = False
+    ) -> list[Entry]:
         """New entries of all the partitions, up to `count` of each, in one pipelined round; makes a missing group.
 
-        What was trimmed before the group had read it is noted as a gap in the same step (`gaps.py`).
+        What was trimmed before the group had read it is noted as a gap in the same step (`gaps.py`); when it must come
+        first (`ordered`), nothing is read then.
         """
         calls = []
         for partition in partitions:
             keys = PartitionKeys(partition)
-            calls.append(((keys.ledger, keys.gaps(group), keys.archived), (group, consumer, count)))
+            calls.append(((keys.ledger, keys.gaps(group), keys.archived), (group, consumer, count, int(ordered))))
         with store_errors("reading the ledger"):
             answers = await self._read.run(calls)
             entries: list[Entry] = []

@@ -4,7 +4,7 @@
 -- place where it stood, and up to where the stream was cut, go into `gaps` before its place moves.
 --
 -- KEYS: 1 ledger stream, 2 the group's gaps (hash: last id that is gone -> JSON), 3 the partition's archived hash
--- ARGV: 1 group, 2 consumer, 3 count
+-- ARGV: 1 group, 2 consumer, 3 count, 4 whether what is gone must come first: nothing is read then when it is noted
 -- Returns what XREADGROUP returns for the stream: entries, or an empty array. Raises NOGROUP.
 local ledger, gaps = KEYS[1], KEYS[2]
 
@@ -68,9 +68,10 @@ if gone > 0 then
   end
   if expected ~= 0 and before(last, cut) then
     redis.call('HSETNX', gaps, cut, cjson.encode({after = last, expected = expected, found = 0, problem = ''}))
-    -- The place moves although there may be nothing to read: the gap is told once.
-    if stream['length'] == 0 then
-      redis.call('XGROUP', 'SETID', ledger, ARGV[1], cut, 'ENTRIESREAD', stream['entries-added'])
+    -- The place moves even when nothing is read: the gap is told once.
+    redis.call('XGROUP', 'SETID', ledger, ARGV[1], cut, 'ENTRIESREAD', gone)
+    if ARGV[4] == '1' then
+      return {}
     end
   end
 end
