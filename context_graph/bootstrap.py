@@ -6,8 +6,10 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from time import time
 
 from context_graph.delivery.erasing import Eraser
+from context_graph.delivery.rebuilds import Rebuilds
 from context_graph.delivery.source import Source
 from context_graph.errors import ConfigurationError
 from context_graph.settings import Settings
@@ -20,7 +22,7 @@ from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.dead_letters import DeadLetters
 from context_graph.store.erasures import Erasures
 from context_graph.store.gaps import Gaps
-from context_graph.store.generations import Generations
+from context_graph.store.generations import Generations, recipe_of
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
 from context_graph.store.history import History
@@ -101,6 +103,15 @@ class Resources:
             reports=WorkerReports(redis),
             vault=self.vault,
         )
+
+    @property
+    def rebuilds(self) -> Rebuilds:
+        """Rebuilds of any tenant."""
+        return Rebuilds(self.generations, self.ledger, self.groups, recipe_of(self.settings), _now_ms)
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)
 
 
 @asynccontextmanager

@@ -65,6 +65,10 @@ class ConfigurationError(PermanentError):
     """A setting, a file or a program is missing or wrong; the message says what to change."""
 
 
+class ModelMissing(ConfigurationError):
+    """This process cannot load the model that a generation's vectors were made by, or has another one in its place."""
+
+
 class VaultLocked(ConfigurationError):
     """What is sealed cannot be opened or sealed with the master keys that this process has."""
 

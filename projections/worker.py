@@ -15,6 +15,7 @@ from context_graph.store.graph import Graph
 from context_graph.store.vault import Vault
 from context_graph.workers import Worker
 from projections.fold import fold
+from projections.rebuild import Rebuilder
 
 
 class Projection:
@@ -50,10 +51,11 @@ async def project(resources: Resources, stop: asyncio.Event) -> None:
 
 
 async def run(resources: Resources, stop: asyncio.Event) -> None:
-    """Project, and finish erasures, until `stop`."""
+    """Project, look after rebuilds, and finish erasures, until `stop`."""
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(project(resources, stop), name="projection")
+            tasks.create_task(Rebuilder(resources).run(stop), name="rebuilding")
             erasing = resources.eraser.run(stop, resources.settings.delivery.poll_seconds)
             tasks.create_task(erasing, name="erasing")
     except ExceptionGroup as failures:

@@ -156,6 +156,36 @@ NOT_READY = answer("Not now; `problems` says why", ref("Readiness"))
 PROBLEM_KIND = answer(
     "What the problem means", _object("code status title remedy", code=_S, status=_I, title=_S, remedy=_S)
 )
+_REBUILD = _object(
+    "id state generation live_generation promotion progress live_hash shadow_hash equal comparison problem",
+    id=_S,
+    state={"enum": ["building", "comparing", "ready", "promoted", "rolled back", "dropped", "failed"]},
+    generation=_I,
+    live_generation=_I,
+    previous_generation=_nullable("integer"),
+    promotion={"enum": ["never", "when equal", "always"]},
+    progress={
+        "oneOf": [
+            {"type": "null"},
+            _object(
+                "events of share events_per_second seconds_left lag",
+                events=_I,
+                of=_I,
+                share={"type": "number"},
+                events_per_second=_nullable("number"),
+                seconds_left=_nullable("number"),
+                lag=_map(_I),
+            ),
+        ]
+    },
+    live_hash=_nullable("string"),
+    shadow_hash=_nullable("string"),
+    equal=_nullable("boolean"),
+    comparison=_nullable("object"),
+    problem=_nullable("string"),
+)
+REBUILD = answer("The rebuild as it stands", _REBUILD)
+REBUILDS = answer("The newest first", _object("live_generation rebuilds", live_generation=_I, rebuilds=_list(_REBUILD)))
 SCHEMAS = answer(
     "Mode and described types",
     _object(

@@ -26,6 +26,7 @@ from context_graph.api import (
     memory,
     openapi,
     problems,
+    rebuilds,
     receipts,
     request_ids,
     schemas,
@@ -113,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(schemas.router)
     app.include_router(access.router)
     app.include_router(erasure.router)
+    app.include_router(rebuilds.router)
     app.include_router(health.router)
     app.include_router(health.metrics_router)
     app.add_api_route(

@@ -59,9 +59,13 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def read_model(request: Request, model: type[Model]) -> Model:
-    """The request's body as a `model`. Raises ProblemError when it is not JSON, InvalidInput naming wrong fields."""
-    raw = await read_json(request)
+async def read_model(request: Request, model: type[Model], *, required: bool = True) -> Model:
+    """The request's body as a `model`; unless `required`, no body at all is one without members.
+
+    Raises ProblemError when it is not JSON, InvalidInput naming wrong fields.
+    """
+    body = await read_body(request)
+    raw = parse_json(body) if body or required else {}
     if not isinstance(raw, dict):
         raise InvalidInput([FieldProblem("", "the body is not a JSON object", "send an object", "object")])
     try:
@@ -70,14 +74,16 @@ async def read_model(request: Request, model: type[Model]) -> Model:
         raise InvalidInput(problems_of(error)) from error
 
 
-def described(schema: dict[str, Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
+def described(
+    schema: dict[str, Any], example: dict[str, Any] | None = None, *, required: bool = True
+) -> dict[str, Any]:
     """OpenAPI's `requestBody` for a JSON schema, to be given as `openapi_extra`."""
     definitions = schema.get("$defs", {})
     body = {name: _written_out(value, definitions) for name, value in schema.items() if name != "$defs"}
     content: dict[str, Any] = {"schema": body}
     if example is not None:
         content["example"] = example
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}
 
 
 def _written_out(value: Any, definitions: dict[str, Any]) -> Any:

@@ -27,7 +27,9 @@ from context_graph.errors import (
     EventConflict,
     FieldProblem,
     InvalidInput,
+    ModelMissing,
     ModelUnavailable,
+    NotNow,
     NotReplicated,
     Overloaded,
     QuotaExceeded,
@@ -79,6 +81,7 @@ RECEIPT_ERASED = Kind("receipt-erased", 410, "The receipt was erased", "Somebody
 UNERASABLE = Kind("erasure-unavailable", 409, "Nothing can be erased here", "Set what `detail` names, then repeat.")
 LOCKED = Kind("vault-locked", 503, "Sealed events cannot be opened", "Set the master key that `detail` names.")
 EXISTS = Kind("already-exists", 409, "It exists already", "Use another name, or change what is there.")
+NOT_NOW = Kind("not-now", 409, "It is not possible now", "Look at the state that `detail` names, and what it asks for.")
 QUOTA = Kind("quota-exceeded", 429, "The tenant's quota is used up", "Nothing was kept: send again after Retry-After.")
 OVERLOADED = Kind("overloaded", 503, "The service is overloaded", "Nothing was kept: send it again after Retry-After.")
 NOT_REPLICATED = Kind(
@@ -87,6 +90,9 @@ NOT_REPLICATED = Kind(
 )  # fmt: skip
 STORE = Kind("store-unavailable", 503, "The store is not available", "Send the same again after Retry-After seconds.")
 MODEL = Kind("model-unavailable", 503, "A model is not available", "Send the same again after Retry-After seconds.")
+MODEL_MISSING = Kind(
+    "model-missing", 503, "The live generation's model is not here", "Bring back the model that `detail` names."
+)  # fmt: skip
 ARCHIVE = Kind(
     "archive-damaged", 503, "The archive is damaged",
     "Run `context-graph archive verify`; bring back the file that `detail` names.",
@@ -96,7 +102,7 @@ INTERNAL = Kind("internal", 500, "A defect of the service", "Report it with the 
 KINDS: tuple[Kind, ...] = (
     INVALID, TOO_LARGE, MALFORMED, BROKEN_BODY, ENCODING, CONFLICT, KEY_RUNNING, KEY_REUSED, UNKNOWN,
     NO_ROUTE, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
-    SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, STORE, MODEL, ARCHIVE, INTERNAL,
+    SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, STORE, MODEL, MODEL_MISSING, ARCHIVE, INTERNAL, NOT_NOW,
     USER_ERASED, SESSION_ERASED, RECEIPT_ERASED, UNERASABLE, LOCKED,
 )  # fmt: skip
 REFUSED = (QUOTA, OVERLOADED, NOT_REPLICATED)
@@ -138,6 +144,8 @@ def document(kind: Kind, detail: str, errors: list[FieldProblem] | None = None, 
 _OF_TYPE: tuple[tuple[type[ContextGraphError], Kind], ...] = (  # the first that fits, so kinds before their kin
     (UnknownThing, UNKNOWN),
     (AlreadyExists, EXISTS),
+    (NotNow, NOT_NOW),
+    (ModelMissing, MODEL_MISSING),
     (ErasureUnavailable, UNERASABLE),
     (VaultLocked, LOCKED),
     (SchemaConflict, SCHEMA_CONFLICT),

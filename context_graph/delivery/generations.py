@@ -2,13 +2,14 @@
 
 A worker looks at the tenants' tables once a second: a rebuild that begins is worked on by whoever runs already, and
 one that is dropped is left alone. A generation's group begins at the first event, so nothing lies between what it has
-read and what comes: catching up and following are the same thing.
+read and what comes: catching up and following are the same thing. What was trimmed before, the group finds as a gap
+and reads from the archive (`trimmed.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,10 +17,11 @@ import structlog
 
 from context_graph.delivery.runtime import run_stage
 from context_graph.delivery.source import Handler, Partitions, Source
+from context_graph.domain.event import LedgerEvent
 from context_graph.domain.generations import FIRST
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage
-from context_graph.errors import StoreUnavailable
+from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.store.generations import Generations
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,26 @@ class _Fed:
 
     number: int
     building: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """A generation's handler. What can never work ends a rebuild, not the worker that feeds the live one as well."""
+
+    handler: Handler
+    generations: Generations
+    number: int
+
+    async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+        try:
+            await self.handler.handle(partition, events)
+        except ConfigurationError as error:
+            problem = str(error)
+            table = await self.generations.read(partition.tenant)
+            if table.building != self.number:
+                raise
+            await self.generations.change(partition.tenant, lambda table: table.fail(self.number, problem))
+            log.error("rebuild_failed", tenant=partition.tenant, generation=self.number, reason=problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +77,9 @@ async def run_generations(
                 wanted = await _wanted(source, generations, set(followers))
                 for fed in wanted - followers.keys():
                     own = asyncio.Event()
+                    guarded = _Guarded(handler(fed.number), generations, fed.number)
                     running = run_stage(
-                        source, stage.of(fed.number), handler(fed.number), own,
+                        source, stage.of(fed.number), guarded, own,
                         batch=None if batch is None else batch(fed.building),
                         partitions=_partitions(source, generations, fed.number),
                     )  # fmt: skip
@@ -70,7 +93,7 @@ async def run_generations(
             for follower in followers.values():
                 follower.stop.set()
     except ExceptionGroup as failures:
-        raise failures.exceptions[0] from failures
+        raise _first(failures) from failures
 
 
 async def _wanted(source: Source, generations: Generations, known: set[_Fed]) -> set[_Fed]:
@@ -99,3 +122,9 @@ def _partitions(source: Source, generations: Generations, number: int) -> Partit
         ]
 
     return partitions
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first failure itself, however deep: whoever waits goes by its type."""
+    error = failures.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

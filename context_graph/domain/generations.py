@@ -54,7 +54,7 @@ class Recipe:
 class Rebuild:
     """A generation on its way: from the first event to its place as the live one. Times in ms UTC.
 
-    `events`: in the ledger when it began. `replayed`: bucket to the position up to which archived events are read.
+    `events`: in the ledger when it began.
     """
 
     id: str
@@ -63,7 +63,6 @@ class Rebuild:
     promotion: Promotion
     started_at: int
     events: int
-    replayed: Mapping[str, str] = field(default_factory=dict)
     built_at: int | None = None
     switched_at: int | None = None
     comparison: Mapping[str, JsonValue] | None = None
@@ -110,7 +109,7 @@ class Table:
         """The rebuild of the generation that is being built, ready ones included."""
         return next((known for known in self.rebuilds if known.number == self.building), None)
 
-    def begin(self, rebuild_id: str, recipe: Recipe, promotion: Promotion, events: int, now: int) -> Table:
+    def begin(self, rebuild_id: str, recipe: Recipe, promotion: Promotion, *, events: int, now: int) -> Table:
         """A new generation beside the live one. Raises AlreadyExists while there is one already."""
         if self.running is not None:
             raise AlreadyExists(
@@ -187,6 +186,13 @@ class Table:
         )
         rebuild = next((known for known in self.rebuilds if known.number == number), None)
         return table if rebuild is None else table.update(replace(rebuild, state="dropped"))
+
+    def fail(self, number: int, problem: str) -> Table:
+        """The generation that is being built cannot be: it goes, and its rebuild says why."""
+        rebuild = self.running
+        if rebuild is None or rebuild.number != number:
+            return self
+        return self.drop(number).update(replace(rebuild, state="failed", problem=problem))
 
     def dropped(self, number: int) -> Table:
         """Nothing of it is left."""

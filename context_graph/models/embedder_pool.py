@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from context_graph.domain.generations import Recipe
-from context_graph.errors import ConfigurationError
+from context_graph.errors import ConfigurationError, ModelMissing
 from context_graph.models.embedder import Embedder, open_embedder
 from context_graph.settings import EmbeddingSettings
 
@@ -32,7 +32,7 @@ class EmbedderPool:
     async def of(self, recipe: Recipe | None) -> Embedder:
         """The embedder of a generation, not yet loaded. None: what the settings name.
 
-        Raises ConfigurationError when this process cannot open that model, or finds another one in its place.
+        Raises ModelMissing when this process cannot open that model, or finds another one in its place.
         """
         settings = self._settings if recipe is None else _settings_of(recipe, self._settings)
         key = (settings.model, settings.model_path, settings.dimensions)
@@ -43,7 +43,7 @@ class EmbedderPool:
                 if embedder is None:
                     embedder = self._opened[key] = await self._open(settings, recipe)
         if recipe is not None and recipe.model_id not in ("", embedder.model_id):
-            raise ConfigurationError(
+            raise ModelMissing(
                 f"the vectors of this generation were made by {recipe.model_id}, this process has {embedder.model_id} "
                 "under that name: put the old model back, or make a generation with the new one "
                 "(`context-graph rebuild --model-path FOLDER`)"
@@ -56,7 +56,7 @@ class EmbedderPool:
         except ConfigurationError as error:
             if recipe is None:
                 raise
-            raise ConfigurationError(
+            raise ModelMissing(
                 f"the generation's vectors are made by {recipe.model_id or recipe.model}, which this process cannot "
                 f"load: {error}"
             ) from error

@@ -152,6 +152,16 @@ class DeadLetters:
         await self._wake(partition)
         return len(letters)
 
+    async def discard_all(self, partition: Partition, group: str) -> int:
+        """Those of a group that is gone for good; returns how many."""
+        gone = 0
+        while letters := await self.listed(partition, group=group):
+            removed = await self.discard(partition, letters)
+            gone += removed
+            if not removed:  # letters of which nothing is known but their text
+                break
+        return gone
+
     async def count(self, partition: Partition) -> int:
         """How many there are."""
         with store_errors("counting dead letters"):

@@ -23,6 +23,7 @@ from context_graph.store.graph_records import GraphRecords
 from context_graph.store.keys import GraphKeys
 
 EVENT_PEOPLE = "people"
+_REMOVED_AT_ONCE = 1000  # keys
 _OPTIONAL = ("user_id", "tool_name", "status", "trace_id")
 
 
@@ -78,6 +79,18 @@ class Graph:
             await pipe.execute()
             for summary in delta.summaries.values():
                 await self._put_newest(keys=[keys.summary(summary.scope)], args=summary_fields(summary))
+
+    async def remove(self, partition: Partition) -> None:
+        """Every key of this graph's generation, documents too. It scans: for a generation that is dropped."""
+        keys, cursor = await self.keys(partition), 0
+        while True:
+            with store_errors("removing a generation"):
+                answer: Any = await self._redis.scan(cursor, match=f"{keys.tag}:*", count=_REMOVED_AT_ONCE)
+                cursor = int(answer[0])
+                if answer[1]:
+                    await self._redis.unlink(*answer[1])
+            if cursor == 0:
+                return
 
     async def events(self, partition: Partition, ids: Sequence[str]) -> dict[str, EventNode]:
         """The event nodes of these ids, those that have arrived; one round trip."""

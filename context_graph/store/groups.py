@@ -216,6 +216,25 @@ class Groups:
             answers = await self._drop.run([([key], [group, name]) for name in idle if name not in alive])
         return sum(answer for answer in answers if isinstance(answer, int))
 
+    async def is_busy(self, partition: Partition, group: str) -> bool:
+        """Whether a living member holds events that it has not finished."""
+        with store_errors("reading a group's members"):
+            held = [member["name"].decode() for member in await self._consumers(partition, group) if member["pending"]]
+        return bool(await self._workers.alive(held))
+
+    async def remove(self, partition: Partition, group: str) -> None:
+        """The group and all that is kept for it is gone; nobody may be a member any more."""
+        keys = PartitionKeys(partition)
+        with store_errors("removing a consumer group"):
+            try:
+                await self._redis.xgroup_destroy(keys.ledger, group)
+            except ResponseError as error:
+                if not _is_absence(error) and "requires the key to exist" not in str(error):
+                    raise
+            await self._redis.unlink(
+                keys.again(group), keys.tries(group), keys.parked(group), keys.gaps(group), keys.held(group)
+            )
+
     async def names(self, partition: Partition) -> list[str]:
         """Every group that the partition's stream has."""
         with store_errors("reading the groups"):

@@ -93,6 +93,18 @@ class Index:
             )
         self._ensured.add(keys.tag)
 
+    async def drop(self, partition: Partition) -> None:
+        """Remove the partition's two indexes; the documents stay. Nothing happens where there are none."""
+        keys = await self.keys(partition)
+        with store_errors("dropping the index"):
+            for name in (keys.text_index, keys.vector_index):
+                try:
+                    await self._command("FT.DROPINDEX", name)
+                except ResponseError as error:
+                    if not is_missing_index(error):
+                        raise
+        self._ensured.discard(keys.tag)
+
     async def put_documents(self, partition: Partition, documents: Sequence[Document]) -> None:
         """Make these documents findable by text and filters; one round trip. Of a summary's scope the newest stays."""
         await self.ensure(partition)

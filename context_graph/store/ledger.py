@@ -188,6 +188,11 @@ class Ledger:
             entry_of(partition, *raw) for raw in await self._history.archived_between(partition, after, until, limit)
         ]
 
+    async def count(self, partition: Partition) -> int:
+        """Events of a partition, wherever they are."""
+        with store_errors("counting events"):
+            return await self._redis.hlen(PartitionKeys(partition).ids)
+
     async def first_after(self, partition: Partition, after: Position | None) -> Position | None:
         """The position of the next entry behind `after`, whatever it holds; None at the end."""
         entries = await self._history.after(partition, after, 1)

@@ -1,0 +1,192 @@
+"""The rebuild's own steps: see that a generation is built, compare it, switch where that was asked, clear away.
+
+The feeding is done by every worker's consumers. What is left is done by one projection worker per tenant, under a
+lease, and what has been done stands in the tenant's table: killed anywhere, the next one goes on from there.
+
+A generation is built when every stage of it has passed what was the ledger's end a moment ago, in every partition, and
+is no further behind than a few seconds of events. From then on it follows the ledger like the live one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from context_graph.bootstrap import Resources
+from context_graph.domain.generations import Rebuild, Table
+from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.position import Position
+from context_graph.domain.stages import stages_of
+from context_graph.errors import ConfigurationError, NotNow, TemporaryError
+from context_graph.models.embedder_pool import open_embedders
+from context_graph.store.leases import Lease
+from projections.compare import Sides, compare_tenant
+
+LEASE = "rebuild"
+_LEASE_MS = 10_000
+_LONGEST_BACKOFF = 30.0  # seconds
+_CLOSE = 10_000  # events a built generation may still be behind: a second or two of the workers
+
+log = structlog.get_logger(__name__)
+
+Targets = dict[Partition, "Position | None"]
+
+
+@dataclass(slots=True)
+class Rebuilder:
+    """Looks after the rebuilds of every tenant."""
+
+    resources: Resources
+    _targets: dict[str, Targets] = field(default_factory=dict)
+    _dropping_since: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """A look at every tenant each `delivery.poll_seconds`, until `stop`; an outage is waited out."""
+        settings = self.resources.settings.delivery
+        pause = settings.backoff_seconds
+        while not stop.is_set():
+            try:
+                await self.look()
+                wait, pause = settings.poll_seconds, settings.backoff_seconds
+            except TemporaryError as error:
+                wait, pause = pause, min(pause * 2, _LONGEST_BACKOFF)
+                log.warning("rebuild_interrupted", reason=str(error), retry_in_seconds=wait)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await stop.wait()
+
+    async def look(self) -> None:
+        """One step of every tenant that has something to do. Raises TemporaryError."""
+        tenants = await self.resources.tenants.all()
+        tables = await self.resources.generations.tables([tenant.name for tenant in tenants])
+        for tenant, table in zip(tenants, tables, strict=True):
+            rebuild = table.running
+            if not (table.dropping or (rebuild is not None and rebuild.runs)):
+                continue
+            holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+            lease = await self.resources.leases.acquire(tenant.partitions[0], LEASE, holder, _LEASE_MS)
+            if lease is not None:
+                async with self._held(lease):
+                    await self._tenant(tenant)
+
+    @asynccontextmanager
+    async def _held(self, lease: Lease) -> AsyncIterator[None]:
+        """The lease renewed as long as the work takes, and given back."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(_LEASE_MS / 3000)
+                try:
+                    if not await self.resources.leases.renew(lease):
+                        log.warning("rebuild_lease_lost", partition=str(lease.partition))
+                        return  # what two do at once is the same, and every step of the table is compared
+                except TemporaryError as error:
+                    log.warning("rebuild_lease_not_renewed", reason=str(error))
+
+        renewing = asyncio.create_task(renew(), name="rebuild lease")
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await self.resources.leases.release(lease)
+
+    async def _tenant(self, tenant: Tenant) -> None:
+        table = await self.resources.generations.read(tenant.name)
+        for number in table.dropping:
+            await self._drop(tenant, number)
+        rebuild = table.running
+        if rebuild is None or not rebuild.runs:
+            return
+        try:
+            await self._advance(tenant, rebuild)
+        except NotNow as error:
+            log.info("rebuild_gone", tenant=tenant.name, rebuild=rebuild.id, reason=str(error))
+        except ConfigurationError as error:
+            problem = str(error)
+            await self.resources.generations.change(tenant.name, lambda table: table.fail(rebuild.number, problem))
+            log.error("rebuild_failed", tenant=tenant.name, rebuild=rebuild.id, reason=problem)
+
+    # building and comparing
+
+    async def _advance(self, tenant: Tenant, rebuild: Rebuild) -> None:
+        await self.resources.rebuilds.hold_the_ledger(tenant, rebuild.number)
+        targets = self._targets.get(rebuild.id)
+        if targets is None:
+            targets = self._targets[rebuild.id] = await self._ends(tenant)
+        if not await self._passed(tenant, rebuild, targets):
+            return
+        progress = await self.resources.rebuilds.progress(tenant, rebuild)
+        if progress.total - progress.done > _CLOSE:
+            self._targets[rebuild.id] = await self._ends(tenant)
+            return
+        await self._compare(tenant, rebuild, targets)
+        self._targets.pop(rebuild.id, None)
+
+    async def _ends(self, tenant: Tenant) -> Targets:
+        return {partition: await self.resources.ledger.last(partition) for partition in tenant.partitions}
+
+    async def _passed(self, tenant: Tenant, rebuild: Rebuild, targets: Targets) -> bool:
+        """Whether the new generation and the live one have finished everything up to the targets."""
+        live = (await self.resources.generations.read(tenant.name)).live
+        for partition, target in targets.items():
+            if target is None:
+                continue
+            for stage in (*stages_of(rebuild.number), *stages_of(live)):
+                state = await self.resources.groups.state(partition, stage.group)
+                if not state.has_passed(target):
+                    return False
+        return True
+
+    async def _compare(self, tenant: Tenant, rebuild: Rebuild, targets: Mapping[Partition, Position | None]) -> None:
+        generations, settings = self.resources.generations, self.resources.settings
+        now = self.resources.rebuilds.now_ms()
+        built = replace(rebuild, state="comparing", built_at=rebuild.built_at or now)
+        table = await generations.change(tenant.name, lambda table: _still(table, rebuild).update(built))
+        recipe = table.recipes[rebuild.number]
+        sides = Sides(table.live, rebuild.number, table.recipes.get(table.live), recipe)
+        async with open_embedders(settings.embedding, settings.data_dir / "models") as pool:
+            comparison = await compare_tenant(self.resources, pool, tenant, sides, targets)
+        ready = replace(built, state="ready", comparison=comparison)
+        await generations.change(tenant.name, lambda table: _still(table, rebuild).update(ready))
+        log.info("rebuild_ready", tenant=tenant.name, rebuild=rebuild.id, equal=comparison["equal"])
+        if rebuild.promotion == "always" or (rebuild.promotion == "when equal" and comparison["equal"]):
+            await self.resources.rebuilds.promote(tenant.name, rebuild.id)
+            log.info("rebuild_promoted", tenant=tenant.name, rebuild=rebuild.id, generation=rebuild.number)
+
+    # clearing away
+
+    async def _drop(self, tenant: Tenant, number: int) -> None:
+        """Groups first, then indexes, then keys; when nobody feeds the generation any more. Repeatable."""
+        since = self._dropping_since.setdefault((tenant.name, number), time.monotonic())
+        if time.monotonic() - since < 3 * self.resources.settings.delivery.poll_seconds:
+            return  # a worker may not have seen yet that it is to stop
+        groups = [stage.group for stage in stages_of(number)]
+        for partition in tenant.partitions:
+            for group in groups:
+                if await self.resources.groups.is_busy(partition, group):
+                    return
+        for partition in tenant.partitions:
+            for group in groups:
+                await self.resources.dead_letters.discard_all(partition, group)
+                await self.resources.groups.remove(partition, group)
+            await self.resources.index.at(number).drop(partition)
+            await self.resources.graph.at(number).remove(partition)
+        await self.resources.generations.change(tenant.name, lambda table: table.dropped(number))
+        self._dropping_since.pop((tenant.name, number), None)
+        log.info("generation_dropped", tenant=tenant.name, generation=number)
+
+
+def _still(table: Table, rebuild: Rebuild) -> Table:
+    """The table, when the rebuild is still wanted. Raises NotNow when it was dropped meanwhile."""
+    if table.building != rebuild.number:
+        raise NotNow(f"the rebuild {rebuild.id!r} was dropped")
+    return table
