@@ -25,9 +25,10 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.store.documents import STORED, TEXT
+from context_graph.store.facts import DOCUMENT, EVENT, FACT_KINDS, Fact
 from context_graph.store.keys import GraphKeys
 from context_graph.store.queries import Searcher
-from context_graph.store.state import DOCUMENT, EVENT, FACT_KINDS, Fact, StateReader, Tally
+from context_graph.store.state import StateReader, Tally
 
 _SHOWN = 20  # differing facts that a report shows; all are counted up to the limit below
 _BUCKETS_AGAIN = 256  # differing buckets that are read again at once, an eighth of all
