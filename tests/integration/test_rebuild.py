@@ -10,12 +10,11 @@ from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.stages import stages_of
 from context_graph.errors import AlreadyExists, NotNow
-from context_graph.store import generations
 from context_graph.store.keys import GraphKeys
 from tests.events import event
 from tests.graph_state import graph_state
-from tests.ledger_events import append, envelope, parsed
-from tests.rebuilding import caught_up, ended, rebuilt, tenant_of, working
+from tests.ledger_events import append, parsed
+from tests.rebuilding import caught_up, rebuilt, tenant_of, working
 from tests.waiting import until
 
 
