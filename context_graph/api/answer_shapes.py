@@ -126,7 +126,25 @@ _READINESS = _object(
 _OWNED: Shape = {"version": _I, "owner": {"enum": ["tenant", "service"]}}
 _WHOLE = _object("version owner schema", **_OWNED, schema={"type": "object"})
 
+_DEAD_LETTER = _object(
+    "id group position state event_id event_type session_id reason deliveries redriven lost parked_behind buried_at",
+    id=_S, group={**_S, "description": "the consumer group that gave up"}, position=_POSITION,
+    state={"enum": ["dead", "redriving"]}, reason=_S,
+    event_id={**_nullable("string"), "description": "null where the entry is no envelope, or is lost"},
+    event_type=_nullable("string"), session_id=_nullable("string"),
+    traceback={**_S, "description": "of one letter alone, not in lists"},
+    deliveries={**_I, "description": "all of them, those of earlier letters included"},
+    redriven={**_I, "description": "times that it was re-driven before"},
+    lost={**_I, "description": "events trimmed unread that are nowhere; 0: it is about one event"},
+    lost_after={**_S, "description": "they were behind this position"},
+    parked_behind={**_I, "description": "later events of the session that wait, where order matters"},
+    buried_at=_TIME,
+)  # fmt: skip
+
 COMPONENTS: dict[str, Shape] = {
+    "DeadLetter": _DEAD_LETTER,
+    "DeadLetters": _object("dead_letters counts page", dead_letters=_list(ref("DeadLetter")), counts=_map(_I),
+                           page=_PAGE),
     "EventRead": _EVENT, "Posted": _POSTED, "BatchResults": _object("results counts", results=_list(_RESULT),
                                                                   counts=_COUNTS),
     "Context": _CONTEXT, "SearchResults": _SEARCH, "Lineage": _LINEAGE, "Readiness": _READINESS,

@@ -17,6 +17,7 @@ from fastapi_offline import FastAPIOffline
 from context_graph import __version__
 from context_graph.api import (
     access,
+    dead_letters,
     erasure,
     event_import,
     event_pages,
@@ -113,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(events.router)
     app.include_router(schemas.router)
     app.include_router(access.router)
+    app.include_router(dead_letters.router)
     app.include_router(erasure.router)
     app.include_router(rebuilds.router)
     app.include_router(health.router)

@@ -138,6 +138,10 @@ class ServiceClient:
         """Erase a person (`users`) or a session (`sessions`): the certificate as it stands after the wait."""
         return await self._json("DELETE", f"/v1/{kind}/{quote(identifier, safe='')}?wait_ms={wait_ms}")
 
+    async def call(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
+        """Any request that is safe to repeat, with a JSON object in the answer."""
+        return await self._json(method, path, body)
+
     async def wait_for(
         self,
         position: str,

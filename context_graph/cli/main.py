@@ -13,6 +13,7 @@ import typer
 
 from context_graph.cli.archiving import archive
 from context_graph.cli.client_commands import context, ingest, lineage, search
+from context_graph.cli.dead_letters import dead_letters
 from context_graph.cli.doctor import doctor
 from context_graph.cli.erasure import forget
 from context_graph.cli.run import api, worker
@@ -33,7 +34,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("api", api),
     ("worker", worker),
 )
-GROUPS: tuple[typer.Typer, ...] = (tenants, keys, archive)
+GROUPS: tuple[typer.Typer, ...] = (tenants, keys, dead_letters, archive)
 
 
 def build_app() -> typer.Typer:

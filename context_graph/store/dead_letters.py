@@ -9,7 +9,7 @@ or swept by an erasure meanwhile. An entry has one letter for each group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from context_graph.domain.partition import Partition
@@ -128,6 +128,10 @@ class DeadLetters:
         for group in sorted({letter.group for letter in letters}):
             mine = [letter.position for letter in letters if letter.group == group]
             removed += await self.settle(partition, group, mine)
+        if letters and removed < len(letters):  # discarded by somebody else, or of a version that kept no places
+            with store_errors("removing dead letters"):
+                ids = [_stream_id(letter.id) for letter in letters]
+                removed += int(await self._redis.xdel(PartitionKeys(partition).dead_letters, *ids))
         await self._wake(partition)
         return removed
 
@@ -156,11 +160,14 @@ class DeadLetters:
         """Those of a group that is gone for good; returns how many."""
         gone = 0
         while letters := await self.listed(partition, group=group):
-            removed = await self.discard(partition, letters)
-            gone += removed
-            if not removed:  # letters of which nothing is known but their text
-                break
+            gone += await self.discard(partition, letters)
         return gone
+
+    async def newest(self, partition: Partition) -> str | None:
+        """The id of the newest letter."""
+        with store_errors("reading dead letters"):
+            entries: Any = await self._redis.xrevrange(PartitionKeys(partition).dead_letters, count=1)
+        return f"{partition.bucket}-{entries[0][0].decode()}" if entries else None
 
     async def count(self, partition: Partition) -> int:
         """How many there are."""
@@ -230,22 +237,6 @@ class DeadLetters:
             keys.ledger, keys.dead_letters, keys.dead_places, keys.dead_counts, keys.held(group), keys.again(group),
             keys.tries(group),
         ]  # fmt: skip
-
-
-def dead_letter_json(letter: DeadLetter, *, whole: bool) -> dict[str, Any]:
-    """A letter for people and programs; `whole`: with its traceback."""
-    fields = asdict(letter)
-    for name in ("subjects", "after", "traceback", "position"):
-        del fields[name]
-    fields["position"] = str(letter.position)
-    fields["state"] = "redriving" if fields.pop("redriving") else "dead"
-    for name in ("event_id", "event_type", "session_id"):
-        fields[name] = fields[name] or None
-    if letter.lost:
-        fields["lost_after"] = str(letter.after)
-    if whole:
-        fields["traceback"] = letter.traceback
-    return fields
 
 
 def _letter(partition: Partition, identifier: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
