@@ -124,7 +124,10 @@ async def _append_batch(services: Services, tenant: Tenant, body: object) -> tup
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
-    result: dict[str, Any] = {"index": outcome.index, "status": outcome.status}
+    index, status, event_id, position, error, warnings = outcome
+    if error is None and not warnings:
+        return {"index": index, "status": status, "event_id": event_id, "position": str(position)}
+    result: dict[str, Any] = {"index": outcome.place, "status": outcome.status}
     if outcome.event_id is not None:
         result["event_id"] = outcome.event_id
     if outcome.position is not None:

@@ -8,7 +8,7 @@ where Redis orders by bytes (members of sorted sets with equal scores), so that 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _TEXT = re.compile(r"(\d{1,4})-(\d{1,15})-(\d{1,18})")
 _SORT_WIDTH = 17  # 11 hex digits of milliseconds (to the year 2527), 6 of sequence (16.7 million events a millisecond)
@@ -16,9 +16,11 @@ LAST_MS, LAST_SEQ = 16**11 - 1, 16**6 - 1
 """What a sort key can hold."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """`bucket` of the tenant, then the stream id `ms`-`seq` (both integers as Redis assigns them)."""
+class Position(NamedTuple):
+    """`bucket` of the tenant, then the stream id `ms`-`seq` (both integers as Redis assigns them).
+
+    A named tuple, not a dataclass: one is made for every event that is written or read, in a third of the time.
+    """
 
     bucket: int
     ms: int

@@ -148,10 +148,10 @@ class Importer:
                 refused = error
             if refused is None:
                 failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-                tally.count([(numbers[o.index], o, _problems_of(o)) for o in outcomes if o.status != "failed"])
+                tally.count([(numbers[o.place], o, _problems_of(o)) for o in outcomes if o.status != "failed"])
                 if not failed:
                     return
-                numbers, values = [numbers[o.index] for o in failed], [values[o.index] for o in failed]
+                numbers, values = [numbers[o.place] for o in failed], [values[o.place] for o in failed]
                 refused = next((o.error for o in failed if isinstance(o.error, TemporaryError)), None)
             wait = max(pause, float(refused.retry_after) if refused is not None and waited else 0.0)
             if waited + wait > self._settings.patience_seconds:

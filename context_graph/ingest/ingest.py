@@ -6,10 +6,9 @@ Good events of a batch are kept whatever the others are. An answer is given only
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from context_graph.domain.event import Envelope, EventId
+from context_graph.domain.event import SessionId
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.errors import ContextGraphError, Erased, EventConflict, FieldProblem, InvalidInput, StoreUnavailable
@@ -17,20 +16,18 @@ from context_graph.ingest.admission import Admission
 from context_graph.ingest.gathering import GatheredAppends
 from context_graph.ingest.schemas import Schemas
 from context_graph.ingest.validation import Validator
-from context_graph.store import codec
 from context_graph.store.ledger import Appendable, Appended, Ledger
 
 ItemStatus = Literal["created", "duplicate", "conflict", "invalid", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one event of a batch. `error` is set for conflict, invalid and failed.
+class Outcome(NamedTuple):
+    """What became of the event at that place of a batch. `error` is set for conflict, invalid and failed.
 
     `warnings`: where the event differs from its schema, in lenient mode.
     """
 
-    index: int
+    place: int
     status: ItemStatus
     event_id: str | None = None
     position: Position | None = None
@@ -54,17 +51,17 @@ class Ingest:
 
         Raises StoreUnavailable when the ledger did not confirm it; sending it again is safe.
         """
-        envelope = self._validator.envelope(raw)
-        warnings = (await self._schemas.rules(tenant.name)).check(envelope)
-        partition = tenant.partition_of(envelope.session_id)
-        event = _appendable(envelope)
+        checked = self._validator.checked(raw, self._validator.latest_ms())
+        warnings = (await self._schemas.rules(tenant.name)).check(checked)
+        partition = tenant.partition_of(checked.session_id)
+        event = Appendable(checked.event_id, checked.session_id, checked.body)
         await self._admission.admit(tenant, 1, len(event.body))
         appended = await self._singles.append(partition, event)
         if appended.status == "conflict":
-            raise EventConflict(envelope.event_id, str(appended.position))
+            raise EventConflict(event.event_id, str(appended.position))
         if appended.status == "erased":
             raise _erased(appended)
-        return Outcome(0, appended.status, envelope.event_id, appended.position, None, warnings)
+        return Outcome(0, appended.status, event.event_id, appended.position, None, warnings)
 
     async def batch(self, tenant: Tenant, raws: object) -> list[Outcome]:
         """Append each event; one outcome each, in order.
@@ -80,18 +77,7 @@ class Ingest:
             raise InvalidInput([FieldProblem("/events", detail, remedy, "batch-size")])
         outcomes: list[Outcome | None] = [None] * len(raws)
         warnings: dict[int, tuple[FieldProblem, ...]] = {}
-        rules = await self._schemas.rules(tenant.name)
-        by_partition: dict[Partition, list[tuple[int, Appendable]]] = {}
-        for index, raw in enumerate(raws):
-            try:
-                envelope = self._validator.envelope(raw)
-                warnings[index] = rules.check(envelope)
-            except InvalidInput as error:
-                known = raw.get("event_id") if isinstance(raw, dict) else None
-                outcomes[index] = Outcome(index, "invalid", known if isinstance(known, str) else None, None, error)
-            else:
-                item = (index, _appendable(envelope))
-                by_partition.setdefault(tenant.partition_of(envelope.session_id), []).append(item)
+        by_partition = await self._checked(tenant, raws, outcomes, warnings)
         valid = [event for items in by_partition.values() for _, event in items]
         await self._admission.admit(tenant, len(valid), sum(len(event.body) for event in valid))
         failures = 0
@@ -104,29 +90,58 @@ class Ingest:
                     raise
                 for index, event in items:
                     outcomes[index] = Outcome(index, "failed", event.event_id, None, error)
-        return [_warned(outcome, warnings) for outcome in outcomes if outcome is not None]
+        done = [outcome for outcome in outcomes if outcome is not None]
+        return [_warned(outcome, warnings) for outcome in done] if warnings else done
+
+    async def _checked(
+        self,
+        tenant: Tenant,
+        raws: Sequence[object],
+        outcomes: list[Outcome | None],
+        warnings: dict[int, tuple[FieldProblem, ...]],
+    ) -> dict[Partition, list[tuple[int, Appendable]]]:
+        """The valid events by partition, each with its place; the others' outcomes, and the warnings, are noted."""
+        check = (await self._schemas.rules(tenant.name)).check
+        checked, latest_ms = self._validator.checked, self._validator.latest_ms()
+        by_session: dict[SessionId, list[tuple[int, Appendable]]] = {}
+        by_partition: dict[Partition, list[tuple[int, Appendable]]] = {}
+        for index, raw in enumerate(raws):
+            try:
+                event = checked(raw, latest_ms)
+                warned = check(event)
+            except InvalidInput as error:
+                known = raw.get("event_id") if isinstance(raw, dict) else None
+                outcomes[index] = Outcome(index, "invalid", known if isinstance(known, str) else None, None, error)
+                continue
+            if warned:
+                warnings[index] = warned
+            items = by_session.get(event.session_id)
+            if items is None:  # its partition is asked for once a session
+                items = by_partition.setdefault(tenant.partition_of(event.session_id), [])
+                by_session[event.session_id] = items
+            items.append((index, Appendable(event.event_id, event.session_id, event.body)))
+        return by_partition
 
     async def _append(
         self, partition: Partition, items: Sequence[tuple[int, Appendable]], outcomes: list[Outcome | None]
     ) -> None:
         answers = await self._ledger.append(partition, [event for _, event in items])
         for (index, event), answer in zip(items, answers, strict=True):
-            if answer.status == "erased":
+            status = answer.status
+            if status == "erased":
                 outcomes[index] = Outcome(index, "invalid", event.event_id, None, _erased(answer))
-                continue
-            conflict = EventConflict(event.event_id, str(answer.position)) if answer.status == "conflict" else None
-            outcomes[index] = Outcome(index, answer.status, event.event_id, answer.position, conflict)
+            elif status == "conflict":
+                conflict = EventConflict(event.event_id, str(answer.position))
+                outcomes[index] = Outcome(index, status, event.event_id, answer.position, conflict)
+            else:
+                outcomes[index] = Outcome(index, status, event.event_id, answer.position)
 
 
 def _warned(outcome: Outcome, warnings: Mapping[int, tuple[FieldProblem, ...]]) -> Outcome:
-    found = warnings.get(outcome.index)
-    return replace(outcome, warnings=found) if found else outcome
+    found = warnings.get(outcome.place)
+    return outcome._replace(warnings=found) if found else outcome
 
 
 def _erased(answer: Appended) -> Erased:
     subject = answer.erased
     return Erased("session", "") if subject is None else Erased(subject.kind, subject.id)
-
-
-def _appendable(envelope: Envelope) -> Appendable:
-    return Appendable(EventId(envelope.event_id), envelope.session_id, codec.encode(envelope))

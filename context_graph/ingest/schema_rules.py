@@ -18,6 +18,7 @@ from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
 from context_graph.domain.event import Envelope
 from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.ingest.quick_check import CheckedEvent
 from context_graph.store.schemas import SchemaMode
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,31 +64,33 @@ class SchemaRules:
     mode: SchemaMode
     schemas: Mapping[str, Mapping[int, PayloadSchema]]
 
-    def check(self, envelope: Envelope) -> tuple[FieldProblem, ...]:
+    def check(self, event: CheckedEvent | Envelope) -> tuple[FieldProblem, ...]:
         """What the event's schema finds, as warnings. In strict mode it is raised as InvalidInput instead.
 
         Lenient: types and versions nobody described pass unsaid. Strict: they are refused. An event whose content lies
         elsewhere (`payload_ref` without a payload) has nothing to check.
         """
-        schema = self.schemas.get(envelope.event_type, {}).get(envelope.schema_version)
+        schema = self.schemas.get(event.event_type, {}).get(event.schema_version)
         if schema is None:
-            problems = [self._unknown(envelope)] if self.mode == "strict" else []
-        elif envelope.payload is None and envelope.payload_ref is not None:
+            problems = [self._unknown(event)] if self.mode == "strict" else []
+        elif event.payload is None and event.payload_ref is not None:
             problems = []
         else:
-            problems = schema.problems(envelope.payload)
-        if problems and self.mode == "strict":
+            problems = schema.problems(event.payload)
+        if not problems:
+            return ()
+        if self.mode == "strict":
             raise InvalidInput(problems)
         return tuple(problems)
 
-    def _unknown(self, envelope: Envelope) -> FieldProblem:
-        versions = self.schemas.get(envelope.event_type)
+    def _unknown(self, event: CheckedEvent | Envelope) -> FieldProblem:
+        versions = self.schemas.get(event.event_type)
         if versions is None:
-            detail = f"no schema describes {envelope.event_type!r}, and this tenant takes only what is described"
-            remedy = f"store one: PUT /v1/schemas/{envelope.event_type}/{envelope.schema_version}, or correct the type"
+            detail = f"no schema describes {event.event_type!r}, and this tenant takes only what is described"
+            remedy = f"store one: PUT /v1/schemas/{event.event_type}/{event.schema_version}, or correct the type"
             return FieldProblem("/event_type", detail, remedy, "unknown-type")
         known = ", ".join(str(version) for version in sorted(versions))
-        detail = f"{envelope.event_type} has no version {envelope.schema_version}; described are {known}"
+        detail = f"{event.event_type} has no version {event.schema_version}; described are {known}"
         remedy = "send a described version, or store its schema"
         return FieldProblem("/schema_version", detail, remedy, "unknown-version")
 

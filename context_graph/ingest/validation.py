@@ -31,7 +31,9 @@ from context_graph.domain.event import (
 )
 from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.ingest.quick_check import CheckedEvent, quick_check
 from context_graph.settings import LedgerSettings
+from context_graph.store import codec
 
 # No control characters: an id goes into paths, logs and citations.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
@@ -98,6 +100,21 @@ class Validator:
 
     settings: LedgerSettings
     now_ms: Callable[[], int]
+
+    def latest_ms(self) -> int:
+        """The last time that is not too far in the future, ms UTC."""
+        return self.now_ms() + self.settings.max_future_seconds * 1000
+
+    def checked(self, raw: object, latest_ms: int) -> CheckedEvent:
+        """One event as it is stored; `latest_ms` as above, asked once for a batch. Raises as `envelope` does."""
+        found = quick_check(raw, latest_ms, self.settings.max_payload_bytes)
+        if found is not None:
+            return found
+        envelope = self.envelope(raw)
+        return CheckedEvent(
+            envelope.event_id, envelope.session_id, envelope.event_type, envelope.schema_version, envelope.payload,
+            envelope.payload_ref, codec.encode(envelope),
+        )  # fmt: skip
 
     def envelope(self, raw: object) -> Envelope:
         """The envelope of one event. Raises InvalidInput naming each wrong field."""

@@ -6,9 +6,8 @@ Owns what is durable: the stream, the ids, each session's order of arrival. It n
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from redis.exceptions import ResponseError
 
@@ -29,11 +28,11 @@ from context_graph.store.replication import ReplicatedScript, Replication
 from context_graph.store.vault import Sealed, Vault
 
 AppendStatus = Literal["created", "duplicate", "conflict", "erased"]
+_STATUSES: dict[bytes, AppendStatus] = {status.encode(): status for status in get_args(AppendStatus)}
 _NOWHERE = "0-0"
 
 
-@dataclass(frozen=True, slots=True)
-class Appendable:
+class Appendable(NamedTuple):
     """An event ready to append: its id, its session, its canonical JSON.
 
     `people` are those it tells about beside its own `user_id` (a summary of many): it can be read as long as none of
@@ -47,8 +46,7 @@ class Appendable:
     clear: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """What became of one event, and the position of the event of that id.
 
     `erased`: nothing was written, because that person or session was erased; there is no position then (0-0).
@@ -92,36 +90,45 @@ class Ledger:
         if not events:
             return []
         sealed = await self._vault.seal(partition, events)
+        if not any(what.erased for what in sealed):
+            return await self._append_sealed(partition, events, sealed)
         kept = [(event, what) for event, what in zip(events, sealed, strict=True) if what.erased is None]
-        answers = iter(await self._append_sealed(partition, kept) if kept else [])
+        answers = iter(await self._append_sealed(partition, *zip(*kept, strict=True)) if kept else [])
         nowhere = Position.of_stream_id(partition.bucket, _NOWHERE)
         return [next(answers) if what.erased is None else Appended("erased", nowhere, what.erased) for what in sealed]
 
-    async def _append_sealed(self, partition: Partition, events: Sequence[tuple[Appendable, Sealed]]) -> list[Appended]:
+    async def _append_sealed(
+        self, partition: Partition, events: Sequence[Appendable], sealed: Sequence[Sealed]
+    ) -> list[Appended]:
         keys = PartitionKeys(partition)
         names = [keys.ledger, keys.ids, keys.vault]
+        lanes: dict[tuple[str, tuple[str, ...]], int] = {}  # of a session and those whose keys its events need
         lists: dict[str, int] = {}
-        arguments: list[str | bytes | int] = [str(partition), WAKE_CHANNEL]
-        for event, sealed in events:
-            index = lists.get(event.session_id)
-            if index is None:
-                names.append(keys.session_events(event.session_id))
-                index = lists[event.session_id] = len(names)
-            arguments += (event.event_id, sealed.content_hash, index, sealed.body)
+        heads: list[str | bytes | int] = []
+        rows: list[str | bytes | int] = []
+        for event, what in zip(events, sealed, strict=True):
+            lane = lanes.get((event.session_id, what.tags))
+            if lane is None:
+                if event.session_id not in lists:
+                    names.append(keys.session_events(event.session_id))
+                    lists[event.session_id] = len(names)
+                heads += (lists[event.session_id], " ".join(what.tags))
+                lane = lanes[(event.session_id, what.tags)] = len(lanes) + 1
+            rows += (event.event_id, what.content_hash, lane, what.body)
+        arguments = [str(partition), WAKE_CHANNEL, len(lanes), *heads, *rows]
         with store_errors("appending events"):
             if self._replicated is None:
                 answer: Any = await self._append(keys=names, args=arguments)
             else:
                 answer = await self._replicated(names, arguments, keys.replication_mark)
-        flat = cast("list[bytes]", answer)
+        bucket, position_of = partition.bucket, Position.of_stream_id
+        flat = iter(cast("list[bytes]", answer))
         answers = [
-            Appended(
-                cast("AppendStatus", flat[i].decode()), Position.of_stream_id(partition.bucket, flat[i + 1].decode())
-            )
-            for i in range(0, len(flat), 2)
+            Appended(_STATUSES[status], position_of(bucket, stream_id.decode()))
+            for status, stream_id in zip(flat, flat, strict=True)
         ]
         if self._vault.enabled:
-            for i, (event, _) in enumerate(events):
+            for i, event in enumerate(events):
                 if answers[i].status in ("conflict", "erased"):
                     answers[i] = await self._reconsidered(partition, event, answers[i])
         return answers
@@ -129,11 +136,11 @@ class Ledger:
     async def _reconsidered(self, partition: Partition, event: Appendable, answer: Appended) -> Appended:
         """Who was erased between sealing and appending; a conflict that is none, because sealing was off at first."""
         if answer.status == "erased":
-            return replace(answer, erased=await self._vault.erased_subject(partition, event))
+            return answer._replace(erased=await self._vault.erased_subject(partition, event))
         with store_errors("looking up an event"):
             known = cast("bytes | None", await self._redis.hget(PartitionKeys(partition).ids, event.event_id))
         if known is not None and known[:16] in await self._vault.hashes(partition, event):
-            return replace(answer, status="duplicate")
+            return answer._replace(status="duplicate")
         return answer
 
     async def events(self, partition: Partition, entries: Sequence[RawEntry]) -> list[LedgerEvent]:

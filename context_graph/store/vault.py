@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -58,12 +58,15 @@ class Sealable(Protocol):
     def clear(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """What is stored of an event, and the hash that recognises it. `erased`: a subject of it was, so nothing may be."""
+class Sealed(NamedTuple):
+    """What is stored of an event, and the hash that recognises it; `tags`: of those whose keys it needs.
+
+    `erased`: a subject of it was, so nothing may be stored.
+    """
 
     body: bytes
     content_hash: bytes
+    tags: tuple[str, ...] = ()
     erased: Subject | None = None
 
 
@@ -135,9 +138,9 @@ class Vault:
             elif isinstance(key, EventKey):
                 nonce = nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
                 body = sealing.seal(fields, group, key, partition.tenant, nonce)
-                sealed.append(Sealed(body, key.content_hash(event.body)))
+                sealed.append(Sealed(body, key.content_hash(event.body), group))
             else:
-                sealed.append(Sealed(b"", b"", names[key or group[0]]))
+                sealed.append(Sealed(b"", b"", erased=names[key or group[0]]))
         return sealed
 
     async def hashes(self, partition: Partition, event: Sealable) -> set[bytes]:

@@ -19,7 +19,7 @@ import orjson
 from context_graph.store.readiness import read_redis_facts
 from tests.benchmarks.context import context
 from tests.benchmarks.freshness import freshness
-from tests.benchmarks.ingest import ingest_batch, ingest_single
+from tests.benchmarks.ingest import ingest_batch, ingest_batch_sealed, ingest_single
 from tests.benchmarks.memory import memory
 from tests.benchmarks.projection import stage1
 from tests.benchmarks.rows import Options, Row
@@ -31,6 +31,7 @@ _OUT = Path(".benchmarks/latest.json")
 Benchmark = Callable[[Options], Awaitable["Row | tuple[Row, ...]"]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "ingest_batch": ingest_batch,
+    "ingest_batch_sealed": ingest_batch_sealed,
     "ingest_single": ingest_single,
     "stage1": stage1,
     "stage2_vectors": stage2_vectors,

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from context_graph.local.process import Child, Program, last_lines
+from tests.benchmarks.api_cost import peak_bytes
 from tests.benchmarks.stage import Stage, open_stage
 
 _SESSION_EVENTS = 50
@@ -116,7 +117,7 @@ async def measured(events: int) -> Report:
         report.redis_to_json = report.redis_bytes_an_event / report.json_bytes_an_event
         report.in_ledger = await stage.resources.ledger.length(stage.partition)
         report.in_ids = await stage.resources.ledger_redis.hlen(f"cg:{stage.partition.tag}:ids")
-        report.api_peak_bytes = _peak_of_api(port)
+        report.api_peak_bytes = peak_bytes(port)
     return report
 
 
@@ -174,19 +175,6 @@ async def _used(stage: Stage) -> int:
     """Bytes of data in Redis, its clients' and its log's buffers left out."""
     facts: dict[str, Any] = await stage.resources.ledger_redis.info("memory")
     return int(facts["used_memory"]) - sum(int(facts.get(n, 0)) for n in ("mem_clients_normal", "mem_aof_buffer"))
-
-
-def _peak_of_api(port: int) -> int:
-    """The most memory (VmHWM) of the process that serves the port; 0 where /proc does not tell."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if b"context_graph.cli.main" in words and str(port).encode() in words:
-                status = (folder / "status").read_text()
-                return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
-            continue
-    return 0
 
 
 def main() -> None:

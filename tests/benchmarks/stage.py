@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +39,11 @@ class Stage:
     key: str
 
     @asynccontextmanager
-    async def api(self) -> AsyncIterator[int]:
-        """The API in a process of its own; its port."""
+    async def api(self, environment: Mapping[str, str] | None = None) -> AsyncIterator[int]:
+        """The API in a process of its own, with these variables besides; its port."""
         port = free_port()
-        async with self._process("api", ("-m", "context_graph.cli.main", "api", "--port", str(port)), port):
+        argv = ("-m", "context_graph.cli.main", "api", "--port", str(port))
+        async with self._process("api", argv, port, environment):
             yield port
 
     @asynccontextmanager
@@ -62,9 +63,12 @@ class Stage:
             yield
 
     @asynccontextmanager
-    async def _process(self, name: str, argv: Sequence[str], port: int | None) -> AsyncIterator[None]:
+    async def _process(
+        self, name: str, argv: Sequence[str], port: int | None, environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[None]:
         log = self.folder / f"{name}.log"
-        child = Child.start(Program(name, (sys.executable, *argv), log, self._environment()))
+        variables = self._environment() | dict(environment or {})
+        child = Child.start(Program(name, (sys.executable, *argv), log, variables))
         try:
             if port is not None:
                 await _until_listening(child, port)
