@@ -212,7 +212,7 @@ async def test_a_letter_discarded_while_its_event_fails_again_does_not_come_back
 async def test_letters_are_listed_by_group_and_reason_page_by_page(source: Source, partition: Partition) -> None:
     for number in range(7):
         await source.dead_letters.bury(
-            partition, "one" if number % 2 else "two", replace(ANYWHERE, seq=number), event_id=f"e{number}",
+            partition, "one" if number % 2 else "two", ANYWHERE._replace(seq=number), event_id=f"e{number}",
             reason=f"KeyError: {number}" if number < 4 else "Timeout", traceback="", deliveries=1,
         )  # fmt: skip
     first = await source.dead_letters.listed(partition, group="two", limit=2)
