@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,7 +32,7 @@ from context_graph.store.keys import GraphKeys
 from context_graph.store.queries import Searcher
 from context_graph.store.state import StateReader, Tally
 
-_SHOWN = 20  # differing facts that a report shows; all are counted up to the limit below
+SHOWN = 20  # differing facts that a report shows; all are counted up to the limit below
 _BUCKETS_AGAIN = 256  # differing buckets that are read again at once, an eighth of all
 _LOOKS = 4  # times that differing buckets are read before they count as differing
 _PAUSE = 0.5  # seconds between these looks
@@ -40,6 +42,10 @@ _WORDS = 8  # of a document that it is searched by
 _VALUE = 200  # characters of a value that a report shows
 # Two runs of the int8 model over the same text in other batches were seen to differ by up to 0.01 in their cosine.
 _SAME_ANGLE = 0.98
+
+
+Side: TypeAlias = Callable[[Collection[int] | None], AsyncIterator[list[Fact]]]
+"""Facts in pages, of these buckets or of all; asked more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,12 @@ async def compare_states(
     reader: StateReader, left: GraphKeys, right: GraphKeys, until: Position | None
 ) -> StateComparison:
     """Two generations up to a position that both have passed. Raises StoreUnavailable."""
+    return await compare_sides(partial(reader.facts, left, until), partial(reader.facts, right, until))
 
-    async def facts_of(keys: GraphKeys, buckets: set[int]) -> dict[tuple[str, str], Fact]:
-        found: dict[tuple[str, str], Fact] = {}
-        async for facts in reader.facts(keys, until, buckets):
-            found |= {(fact.kind, fact.name): fact for fact in facts}
-        return found
 
-    comparison = StateComparison(await reader.tally(left, until), await reader.tally(right, until))
+async def compare_sides(left: Side, right: Side) -> StateComparison:
+    """Two sources of facts. Raises what reading them raises."""
+    comparison = StateComparison(await _tally(left), await _tally(right))
     buckets = comparison.left.differing(comparison.right)
     for look in range(_LOOKS):
         if not buckets:
@@ -98,10 +102,24 @@ async def compare_states(
         if look:
             await asyncio.sleep(_PAUSE)
         chosen = set(sorted(buckets)[:_BUCKETS_AGAIN])
-        settle(comparison, chosen, await facts_of(left, chosen), await facts_of(right, chosen))
+        settle(comparison, chosen, await _collected(left, chosen), await _collected(right, chosen))
         buckets = comparison.left.differing(comparison.right)
         comparison.more_buckets = len(buckets - chosen)
     return comparison
+
+
+async def _tally(side: Side) -> Tally:
+    tally = Tally()
+    async for facts in side(None):
+        tally.add(facts)
+    return tally
+
+
+async def _collected(side: Side, buckets: set[int]) -> dict[tuple[str, str], Fact]:
+    found: dict[tuple[str, str], Fact] = {}
+    async for facts in side(buckets):
+        found |= {(fact.kind, fact.name): fact for fact in facts}
+    return found
 
 
 def settle(
@@ -123,7 +141,7 @@ def settle(
         if one is not None and other is not None and one.content == other.content:
             continue
         comparison.differing[key[0]] += 1
-        if len(comparison.differences) < _SHOWN:
+        if len(comparison.differences) < SHOWN:
             comparison.differences.append(_difference(key, one, other))
 
 
@@ -292,6 +310,6 @@ async def compare_tenant(
         "until": [str(position) for position in until.values() if position is not None],
         "differing": dict(sorted(differing.items())),
         "differing_buckets_not_read": more,
-        "differences": differences[:_SHOWN],
+        "differences": differences[:SHOWN],
         "search": search.as_json(),
     }

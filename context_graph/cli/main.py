@@ -16,6 +16,7 @@ from context_graph.cli.client_commands import context, ingest, lineage, search
 from context_graph.cli.dead_letters import dead_letters
 from context_graph.cli.doctor import doctor
 from context_graph.cli.erasure import forget
+from context_graph.cli.rebuilding import rebuild, verify
 from context_graph.cli.run import api, worker
 from context_graph.cli.tail import tail
 from context_graph.cli.tenants_and_keys import keys, tenants
@@ -31,6 +32,8 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("lineage", lineage),
     ("tail", tail),
     ("forget", forget),
+    ("rebuild", rebuild),
+    ("verify", verify),
     ("api", api),
     ("worker", worker),
 )

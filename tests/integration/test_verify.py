@@ -1,0 +1,97 @@
+"""`verify`: the live generation against a replay of the ledger. It finds what somebody changed, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from context_graph.bootstrap import Resources
+from context_graph.domain.partition import Tenant
+from context_graph.errors import NotNow
+from context_graph.operations import load_verify
+from context_graph.store.keys import GraphKeys
+from enrichment.reconsolidation.worker import once
+from projections import verify as module
+from tests.events import event
+from tests.ledger_events import append, envelope, parsed
+from tests.rebuilding import caught_up, tenant_of, working
+
+
+@pytest.fixture
+async def tenant(resources: Resources) -> Tenant:
+    return await tenant_of(resources)
+
+
+async def report_of(resources: Resources, tenant: Tenant) -> Mapping[str, Any]:
+    return await load_verify()(resources, tenant)
+
+
+async def told(resources: Resources, tenant: Tenant) -> list[str]:
+    """What differs, in words: kind, name, how."""
+    report = await report_of(resources, tenant)
+    assert report["equal"] is (report["ledger_hash"] == report["live_hash"]) is (not report["differences"])
+    return [f"{found['kind']} {found['name']} {found['what']}" for found in report["differences"]]
+
+
+async def test_what_the_stages_made_is_what_the_ledger_leads_to_and_every_change_of_it_is_named(
+    resources: Resources, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [partition] = tenant.partitions
+    monkeypatch.setattr("projections.compare._PAUSE", 0)
+    events = [
+        event(
+            n, session_id=f"s{n % 2}", user_id="nadia", tool_name="refund", caused_by=[f"e{(n + 3) % 24}"],
+            payload={"text": f"The parcel number {n} was sent to the office in Hamburg. It has to be paid by {n} May."},
+        )
+        for n in range(24)
+    ]  # fmt: skip
+    await append(resources.ledger, partition, parsed(events))
+    async with working(resources):
+        await caught_up(resources, partition)
+        await once(resources)  # summaries are events of the ledger, and the newest of a scope is what there is
+        await caught_up(resources, partition)
+    report = await report_of(resources, tenant)
+    assert report["equal"] is True, report["differences"]
+    assert report["ledger_counts"]["summary"] == 2
+    assert {kind: n for kind, n in report["live_counts"].items() if n} == {
+        kind: n for kind, n in report["ledger_counts"].items() if n
+    }
+
+    redis, keys = resources.derived_redis, GraphKeys(partition)
+    [node] = (await resources.graph.events(partition, ["e7"])).values()
+    member = node.position.sort_key + "e7"
+    mine = keys.timeline("user", "nadia")
+    changes: list[tuple[Callable[[], Awaitable[Any]], str]] = [
+        (lambda: redis.hset(keys.event("e7"), "status", "failed"), "event e7 differs in status"),
+        (lambda: redis.hdel(keys.event("e7"), "status"), ""),
+        (lambda: redis.zincrby(mine, 1, member), f"timeline user:nadia {member} differs in occurred"),
+        (lambda: redis.zincrby(mine, -1, member), ""),
+        (lambda: redis.zrem(keys.effects("e10"), member), f"effect e10 {member} only on the left"),
+        (lambda: redis.zadd(keys.effects("e10"), {member: node.occurred_at}), ""),
+        (lambda: redis.zrem(keys.registry("tool"), "refund"), "registered tool:refund differs in known"),
+        (lambda: redis.zadd(keys.registry("tool"), {"refund": 2**42}), ""),
+    ]  # fmt: skip
+    for change, expected in changes:
+        await change()
+        assert await told(resources, tenant) == ([expected] if expected else [])
+
+    await redis.hset(keys.document("e3"), "t", "something that nobody said")
+    await redis.delete(keys.vector("e4"))
+    await redis.hset(keys.event("ghost"), mapping={"pos": str(node.position), "type": "a.b"})
+    assert sorted(await told(resources, tenant)) == [
+        "document e3 differs in t",
+        "event ghost only on the right",
+        "vector e4 only on the left",
+    ]
+
+
+async def test_it_says_which_stage_is_behind_instead_of_comparing(
+    resources: Resources, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    [partition] = tenant.partitions
+    await append(resources.ledger, partition, [envelope(1)])
+    with pytest.raises(NotNow, match="projection by 1 events"):
+        await report_of(resources, tenant)
