@@ -14,6 +14,7 @@ from context_graph.domain.position import Position
 from context_graph.errors import ContextGraphError, Erased, EventConflict, FieldProblem, InvalidInput, StoreUnavailable
 from context_graph.ingest.admission import Admission
 from context_graph.ingest.gathering import GatheredAppends
+from context_graph.ingest.quick_check import CheckedEvent
 from context_graph.ingest.schemas import Schemas
 from context_graph.ingest.validation import Validator
 from context_graph.store.ledger import Appendable, Appended, Ledger
@@ -54,7 +55,7 @@ class Ingest:
         checked = self._validator.checked(raw, self._validator.latest_ms())
         warnings = (await self._schemas.rules(tenant.name)).check(checked)
         partition = tenant.partition_of(checked.session_id)
-        event = Appendable(checked.event_id, checked.session_id, checked.body)
+        event = _appendable(checked)
         await self._admission.admit(tenant, 1, len(event.body))
         appended = await self._singles.append(partition, event)
         if appended.status == "conflict":
@@ -119,7 +120,7 @@ class Ingest:
             if items is None:  # its partition is asked for once a session
                 items = by_partition.setdefault(tenant.partition_of(event.session_id), [])
                 by_session[event.session_id] = items
-            items.append((index, Appendable(event.event_id, event.session_id, event.body)))
+            items.append((index, _appendable(event)))
         return by_partition
 
     async def _append(
@@ -145,3 +146,7 @@ def _warned(outcome: Outcome, warnings: Mapping[int, tuple[FieldProblem, ...]]) 
 def _erased(answer: Appended) -> Erased:
     subject = answer.erased
     return Erased("session", "") if subject is None else Erased(subject.kind, subject.id)
+
+
+def _appendable(event: CheckedEvent) -> Appendable:
+    return Appendable(event.event_id, event.session_id, event.body, fields=event.fields)

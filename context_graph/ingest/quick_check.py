@@ -37,7 +37,7 @@ Fields = dict[str, Any]
 
 
 class CheckedEvent(NamedTuple):
-    """A valid event: what is asked of it on its way, and its canonical JSON."""
+    """A valid event: what is asked of it on its way, its canonical JSON, and the fields of that if they are at hand."""
 
     event_id: EventId
     session_id: SessionId
@@ -46,6 +46,7 @@ class CheckedEvent(NamedTuple):
     payload: JsonValue
     payload_ref: str | None
     body: bytes
+    fields: Fields | None
 
 
 def quick_check(raw: object, latest_ms: int, most_payload_bytes: int) -> CheckedEvent | None:
@@ -87,7 +88,14 @@ def _whole(fields: Fields, latest_ms: int, most_payload_bytes: int) -> CheckedEv
     if len(body) > most_payload_bytes or body.count(b"{") + body.count(b"[") > _SHALLOW:
         return None
     return CheckedEvent(
-        fields["event_id"], fields["session_id"], fields["event_type"], version, fields.get("payload"), None, body
+        fields["event_id"],
+        fields["session_id"],
+        fields["event_type"],
+        version,
+        fields.get("payload"),
+        None,
+        body,
+        fields,
     )
 
 

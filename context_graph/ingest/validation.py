@@ -113,7 +113,7 @@ class Validator:
         envelope = self.envelope(raw)
         return CheckedEvent(
             envelope.event_id, envelope.session_id, envelope.event_type, envelope.schema_version, envelope.payload,
-            envelope.payload_ref, codec.encode(envelope),
+            envelope.payload_ref, codec.encode(envelope), None,
         )  # fmt: skip
 
     def envelope(self, raw: object) -> Envelope:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from context_graph.domain.event import Envelope, JsonValue
+from context_graph.store import sealing
 
 _OPTIONAL = (
     "trace_id",
@@ -60,9 +61,9 @@ def decode(body: bytes) -> Envelope:
 
 
 def identity(body: bytes) -> tuple[str, str] | None:
-    """The event id and the session id in a stored body, whatever else is in it; None when it is no envelope."""
+    """The event id and the session id in a stored body, sealed or not; None when it is no envelope."""
     try:
-        fields: Any = orjson.loads(body)
+        fields = _clear_fields(body)
         event_id, session_id = fields["event_id"], fields["session_id"]
     except (ValueError, TypeError, KeyError):
         return None
@@ -70,12 +71,16 @@ def identity(body: bytes) -> tuple[str, str] | None:
 
 
 def event_type(body: bytes) -> str:
-    """The event type in a stored body, whatever else is in it; empty when it has none."""
+    """The event type in a stored body, sealed or not; empty when it has none."""
     try:
-        found = orjson.loads(body)["event_type"]
+        found = _clear_fields(body)["event_type"]
     except (ValueError, TypeError, KeyError):
         return ""
     return found if isinstance(found, str) else ""
+
+
+def _clear_fields(body: bytes) -> Any:
+    return orjson.loads(sealing.clear_part(body) if sealing.is_sealed(body) else body)
 
 
 def content_hash(body: bytes) -> bytes:

@@ -5,7 +5,7 @@ Owns what is durable: the stream, the ids, each session's order of arrival. It n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -37,6 +37,7 @@ class Appendable(NamedTuple):
 
     `people` are those it tells about beside its own `user_id` (a summary of many): it can be read as long as none of
     them is erased. `clear`: kept in the clear whatever the settings say, because it says nothing about anybody.
+    `fields`: what `body` was made of, for who has it at hand; sealing then need not read the body.
     """
 
     event_id: EventId
@@ -44,6 +45,7 @@ class Appendable(NamedTuple):
     body: bytes
     people: tuple[str, ...] = ()
     clear: bool = False
+    fields: Mapping[str, Any] | None = None
 
 
 class Appended(NamedTuple):

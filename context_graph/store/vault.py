@@ -34,9 +34,8 @@ from context_graph.store import codec, sealing
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.keys import PEPPER, PartitionKeys
 from context_graph.store.master_key import MasterKeys
-from context_graph.store.sealing import KEY_BYTES, NONCE_BYTES, EventKey
+from context_graph.store.sealing import KEY_BYTES, NONCE_BYTES, TAG_BYTES, EventKey
 
-_TAG_BYTES = 12
 _REMEMBER_AT_MOST = 50_000  # event keys, about 1 kB each with their cipher
 _PAGE = 500
 
@@ -56,6 +55,8 @@ class Sealable(Protocol):
     def people(self) -> tuple[str, ...]: ...
     @property
     def clear(self) -> bool: ...
+    @property
+    def fields(self) -> Mapping[str, Any] | None: ...
 
 
 class Sealed(NamedTuple):
@@ -268,11 +269,11 @@ class Vault:
                     count += 1
         return count
 
-    def _parts(self, event: Sealable) -> tuple[dict[str, Any] | None, _About | None]:
+    def _parts(self, event: Sealable) -> tuple[Mapping[str, Any] | None, _About | None]:
         """An event's fields and whom it is about; None when it stays as it is."""
         if event.clear or not (self.seals_sessions or event.people or b'"user_id":' in event.body):
             return None, None
-        fields: dict[str, Any] = orjson.loads(event.body)
+        fields: Mapping[str, Any] = orjson.loads(event.body) if event.fields is None else event.fields
         return fields, (fields.get("user_id"), event.people, event.session_id)
 
     def _subjects(self, user_id: str | None, people: tuple[str, ...], session_id: str) -> set[Subject]:
@@ -410,7 +411,7 @@ class Vault:
 
 
 def _tag(subject: Subject, pepper: bytes) -> str:
-    digest = blake2b(f"{subject.kind}\0{subject.id}".encode(), digest_size=_TAG_BYTES, key=pepper).digest()
+    digest = blake2b(f"{subject.kind}\0{subject.id}".encode(), digest_size=TAG_BYTES, key=pepper).digest()
     return urlsafe_b64encode(digest).decode()
 
 

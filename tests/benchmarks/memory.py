@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
+
+from pydantic import SecretStr
 
 from context_graph.domain.event import TenantId
 from context_graph.domain.partition import Partition
+from context_graph.settings import VaultSettings
 from tests.benchmarks.filling import MADE, fill_derived, fill_ledger, open_pool
 from tests.benchmarks.rows import Options, Row, Target
 from tests.benchmarks.stage import Stage, open_stage
@@ -15,8 +19,8 @@ _LEDGER = Target(1.5, "at most")
 _EVERYTHING = Target(8.0, "at most")
 
 
-async def memory(options: Options) -> tuple[Row, Row]:
-    """Two rows: `memory_ledger` and `memory_everything`, bytes an event beside its JSON."""
+async def memory(options: Options) -> tuple[Row, ...]:
+    """`memory_ledger`, the same sealed, and `memory_everything`: bytes an event beside its JSON."""
     count = options.sized(10_000, 1_000)
     texts = load_texts()
     async with open_stage() as stage:
@@ -30,10 +34,22 @@ async def memory(options: Options) -> tuple[Row, Row]:
         await fill_derived(stage, pool, count)
         everything = (await _used(stage) - empty) / count
         parts = await _parts(stage)
+    sealed = await _sealed_ledger(pool.workload, count)
     return (
         _row("memory_ledger", ledger, json_bytes, _LEDGER, events=count),
+        _row("memory_ledger_sealed", sealed, json_bytes, _LEDGER, events=count),
         _row("memory_everything", everything, json_bytes, _EVERYTHING, events=count, made=MADE, parts=parts),
     )
+
+
+async def _sealed_ledger(workload: Workload, count: int) -> float:
+    """Bytes an event of a ledger whose events are sealed, their keys included."""
+    vault = VaultSettings(master_key=SecretStr(b64encode(bytes(32)).decode()))
+    async with open_stage(vault) as stage:
+        await _warm(stage, workload)
+        empty = await _used(stage)
+        await fill_ledger(stage, workload.events(count, "m"))
+        return (await _used(stage) - empty) / count
 
 
 def _row(name: str, used: float, json_bytes: float, target: Target, **notes: Any) -> Row:

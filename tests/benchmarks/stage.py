@@ -22,7 +22,7 @@ from context_graph.bootstrap import Resources, open_resources
 from context_graph.domain.partition import Partition
 from context_graph.local.process import Child, Program, last_lines
 from context_graph.local.redis_server import embedded_redis, free_port
-from context_graph.settings import Settings
+from context_graph.settings import Settings, VaultSettings
 from tests.benchmarks.http_client import Outcome
 
 _STARTED_WITHIN = 60.0  # seconds
@@ -107,12 +107,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
-    """An empty stage; everything is gone at the end."""
+async def open_stage(vault: VaultSettings | None = None) -> AsyncIterator[Stage]:
+    """An empty stage; everything is gone at the end. `vault`: how the benchmark's own process seals; absent: not."""
     with tempfile.TemporaryDirectory(prefix="context-graph-bench-") as name:
         folder = Path(name)
         async with embedded_redis(folder) as redis:
-            settings = Settings(redis_url=SecretStr(redis.url), data_dir=folder)
+            settings = Settings(redis_url=SecretStr(redis.url), data_dir=folder, vault=vault or VaultSettings())
             async with open_resources(settings) as resources:
                 yield await _furnished(redis.url, folder, resources)
 
