@@ -156,11 +156,16 @@ class Rebuilder:
         async with open_embedders(settings.embedding, settings.data_dir / "models") as pool:
             comparison = await compare_tenant(self.resources, pool, tenant, sides, targets)
         ready = replace(built, state="ready", comparison=comparison)
-        await generations.change(tenant.name, lambda table: _still(table, rebuild).update(ready))
-        log.info("rebuild_ready", tenant=tenant.name, rebuild=rebuild.id, equal=comparison["equal"])
-        if rebuild.promotion == "always" or (rebuild.promotion == "when equal" and comparison["equal"]):
-            await self.resources.rebuilds.promote(tenant.name, rebuild.id)
-            log.info("rebuild_promoted", tenant=tenant.name, rebuild=rebuild.id, generation=rebuild.number)
+        switch = rebuild.promotion == "always" or (rebuild.promotion == "when equal" and comparison["equal"] is True)
+        now = self.resources.rebuilds.now_ms()
+
+        def decided(table: Table) -> Table:
+            """In one step: killed in between, it would be ready and nobody would switch."""
+            known = _still(table, rebuild).update(ready)
+            return known.promote(rebuild.id, now) if switch else known
+
+        await generations.change(tenant.name, decided)
+        log.info("rebuild_compared", tenant=tenant.name, rebuild=rebuild.id, equal=comparison["equal"], switched=switch)
 
     # clearing away
 

@@ -49,7 +49,7 @@ class _Guarded:
         except ConfigurationError as error:
             problem = str(error)
             table = await self.generations.read(partition.tenant)
-            if table.building != self.number:
+            if self.number in (table.live, table.previous):
                 raise
             await self.generations.change(partition.tenant, lambda table: table.fail(self.number, problem))
             log.error("rebuild_failed", tenant=partition.tenant, generation=self.number, reason=problem)
