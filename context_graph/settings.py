@@ -186,6 +186,11 @@ class RetrievalSettings(BaseModel):
     candidates: int = Field(default=100, ge=10, le=1000, description="candidates asked of each channel")
     tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
     receipts: bool = Field(default=True, description="append a receipt event for each served context")
+    deadline_ms: int = Field(
+        default=5000,
+        ge=1,
+        description="longest time of one retrieval, its wait aside, milliseconds; what was cut is said",
+    )
 
 
 class LlmSettings(BaseModel):

@@ -100,19 +100,8 @@ _FOUND = _object(
 )  # fmt: skip
 _SEARCH = _object(
     "results page meta",
-    results=_list(_FOUND), page=_PAGE, meta=_object("complete as_of", complete=_B, as_of=_nullable("string")),
-)  # fmt: skip
-_NODE = _object(
-    "kind attributes provenance scores reason depth",
-    kind={"enum": ["event", "placeholder"]}, attributes=_map(_S), provenance={"type": ["object", "null"]},
-    scores=_map(_N), reason=_S, depth=_I,
-)  # fmt: skip
-_EDGE = _object("source target type properties position",
-                source=_S, target=_S, type=_S, properties={"type": "object"}, position=_POSITION)  # fmt: skip
-_LINEAGE = _object(
-    "nodes edges page meta",
-    nodes=_map(_NODE), edges=_list(_EDGE), page=_PAGE,
-    meta=_object("root truncated complete", root=_S, truncated=_IDS, complete=_B),
+    results=_list(_FOUND), page=_PAGE,
+    meta=_object("complete truncated as_of", complete=_B, truncated=_IDS, as_of=_nullable("string")),
 )  # fmt: skip
 _STAGE = _object(
     "partition stage lag pending waiting_seconds consumers",
@@ -147,7 +136,7 @@ COMPONENTS: dict[str, Shape] = {
                            page=_PAGE),
     "EventRead": _EVENT, "Posted": _POSTED, "BatchResults": _object("results counts", results=_list(_RESULT),
                                                                   counts=_COUNTS),
-    "Context": _CONTEXT, "SearchResults": _SEARCH, "Lineage": _LINEAGE, "Readiness": _READINESS,
+    "Context": _CONTEXT, "SearchResults": _SEARCH, "Readiness": _READINESS,
 }  # fmt: skip
 """Under `components.schemas` of the OpenAPI document, beside `Problem`."""
 
@@ -166,7 +155,6 @@ EVENT = answer("The event", ref("EventRead"))
 EVENTS = answer("A page of the ledger", _object("events page", events=_list(ref("EventRead")), page=_PAGE))
 CONTEXT = answer("Working memory within the budget", ref("Context"))
 SEARCH = answer("Best first", ref("SearchResults"))
-LINEAGE = answer("The causal graph around the event", ref("Lineage"))
 RECEIPT = answer("The receipt: an event", ref("EventRead"))
 LIVE = answer("It lives", _object("status", status=_S), {"status": "alive"})
 READY = answer("Every promise can be kept", ref("Readiness"))

@@ -22,6 +22,7 @@ from context_graph.api import (
     event_import,
     event_pages,
     events,
+    graph,
     health,
     idempotency,
     memory,
@@ -31,6 +32,7 @@ from context_graph.api import (
     receipts,
     request_ids,
     schemas,
+    sessions,
     tail,
 )
 from context_graph.api import answer_shapes as shapes
@@ -56,12 +58,18 @@ from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.accounts import Accounts
+from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.service import Retrieval, RetrievalParts
+from context_graph.retrieval.sessions import Sessions
+from context_graph.retrieval.timeline import TimelinePages
 from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import Settings
+from context_graph.store.mentions import Mentions
 from context_graph.store.notifications import Notifications
 from context_graph.store.queries import Searcher
 from context_graph.store.receipts import ReceiptIndex
+from context_graph.store.sessions import SessionStore
+from context_graph.store.timelines import Timelines
 
 log = structlog.get_logger(__name__)
 
@@ -106,8 +114,10 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Retry-After", idempotency.REPLAYED, request_ids.HEADER],
             max_age=600,
         )
-    app.include_router(memory.router)  # before events: /v1/events/{id}/lineage is the longer path
-    app.include_router(receipts.router)
+    app.include_router(memory.router)
+    app.include_router(graph.router)  # before events: /v1/events/{id}/lineage is the longer path
+    app.include_router(receipts.router)  # and so are /v1/events/{id}/receipts and …/context
+    app.include_router(sessions.router)
     app.include_router(tail.router)  # before events: /v1/events/tail is not an event's id
     app.include_router(event_import.router)
     app.include_router(event_pages.router)
@@ -159,6 +169,9 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
 
     live = resources.generations.live
     receipt_index = ReceiptIndex(resources.derived_redis, resources.graph)
+    timelines = Timelines(resources.derived_redis, resources.graph)
+    mentions = Mentions(resources.derived_redis, resources.graph)
+    neighbours = Neighbours(resources.graph, timelines, receipt_index, mentions)
     parts = RetrievalParts(
         searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
@@ -167,6 +180,7 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
         generations=resources.generations,
         ledger=resources.ledger,
         receipts=receipt_index,
+        neighbours=neighbours,
         embedder_of=embedder_of,
         counters={name: open_counter(name) for name in TOKENIZERS},
         settings=settings.retrieval,
@@ -185,6 +199,13 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
         schemas=registry,
         retrieval=Retrieval(parts),
         accounts=Accounts(resources.ledger, receipt_index, now_ms),
+        sessions=Sessions(
+            SessionStore(resources.derived_redis, resources.graph),
+            receipt_index,
+            resources.ledger,
+            settings.reads.max_scanned_events,
+        ),
+        timeline=TimelinePages(timelines, resources.ledger, settings.reads.max_scanned_events),
         waiting=Waiting(resources.groups, resources.generations),
         metrics=Metrics(),
         importer=Importer(ingest, settings.imports),

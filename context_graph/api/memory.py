@@ -1,10 +1,10 @@
-"""Working memory, search and lineage over HTTP."""
+"""Working memory and search over HTTP."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from context_graph.api import answer_shapes as shapes
@@ -12,16 +12,13 @@ from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
 from context_graph.api.bodies import described, read_model
 from context_graph.api.events import parse_position
-from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
-from context_graph.api.readings import parse_as_of
-from context_graph.api.rendering import json_response, lineage_json, search_json, served_json
+from context_graph.api.readings import named_filters, parse_as_of
+from context_graph.api.rendering import json_response, search_json, served_json
 from context_graph.api.services import services_of
-from context_graph.domain.filters import NO_FILTERS, Filters, parse
 from context_graph.domain.query import Intent
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.items import DEFAULT_SHARES, Section
-from context_graph.retrieval.lineage import Bounds
 from context_graph.retrieval.request import ContextQuery, SearchQuery
 
 router = APIRouter(prefix="/v1", tags=["memory"])
@@ -97,7 +94,7 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
         tokenizer=body.tokenizer or services.resources.settings.retrieval.tokenizer,
         shares=body.sections if body.sections is not None else DEFAULT_SHARES,
         intents=body.intents,
-        filters=_filters(body.filters),
+        filters=named_filters(body.filters),
         as_of=parse_as_of(body.as_of),
         min_position=parse_position("min_position", body.min_position),
         wait_ms=body.wait_ms,
@@ -123,7 +120,7 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
         query=body.query,
         mode=body.mode,
         limit=body.limit,
-        filters=_filters(body.filters),
+        filters=named_filters(body.filters),
         as_of=parse_as_of(body.as_of),
         min_position=parse_position("min_position", body.min_position),
         wait_ms=body.wait_ms,
@@ -133,32 +130,6 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
     with services.metrics.timed("search"):
         found = await services.retrieval.search(tenant, query)
     return json_response(search_json(query, found))
-
-
-@router.get(
-    f"/events/{{event_id:{ANY_ID}}}/lineage",
-    summary="Lineage",
-    responses={200: shapes.LINEAGE, **answers(problems.UNKNOWN, problems.INVALID)},
-)
-async def get_lineage(
-    request: Request,
-    tenant: ReadTenant,
-    event_id: str,
-    *,
-    direction: Annotated[Literal["causes", "effects", "both"], Query()] = "both",
-    max_depth: Annotated[int, Query(ge=1, le=100)] = 10,
-    max_nodes: Annotated[int, Query(ge=1, le=5000)] = 200,
-    as_of: Annotated[str | None, Query(max_length=64, description="a position, or an RFC 3339 time")] = None,
-) -> Response:
-    """What led to an event, and what it led to: nodes and edges with their positions; what was cut is said."""
-    bounds = Bounds(max_depth, max_nodes)
-    retrieval = services_of(request).retrieval
-    lineage = await retrieval.lineage(tenant, event_id, direction, bounds, parse_as_of(as_of))
-    return json_response(lineage_json(lineage))
-
-
-def _filters(raw: dict[str, dict[str, Any]] | None) -> Filters:
-    return parse(raw) if raw else NO_FILTERS
 
 
 def _offset(cursor: str | None) -> int:

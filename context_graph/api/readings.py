@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from context_graph.api.events import parse_position
-from context_graph.domain.filters import moment
+from context_graph.domain.filters import NO_FILTERS, Filters, moment, parse
 from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.stages import Stage
@@ -75,6 +75,22 @@ def parse_as_of(text: str | None) -> AsOf | None:
             detail = f"{text!r} is neither a position nor a time: {error}"
             remedy = "send a position this service returned, or RFC 3339 with an offset"
             raise InvalidInput([FieldProblem("/as_of", detail, remedy, "as-of")]) from error
+
+
+def parse_time(name: str, text: str | None) -> int | None:
+    """RFC 3339 with an offset, as ms UTC. Raises InvalidInput naming the field."""
+    if text is None:
+        return None
+    try:
+        return moment(text)
+    except ValueError as error:
+        remedy = "send RFC 3339 with an offset, such as 2026-09-01T09:30:00Z (write + as %2B in an address)"
+        raise InvalidInput([FieldProblem(f"/{name}", f"{text!r} is not a time: {error}", remedy, "time")]) from error
+
+
+def named_filters(raw: dict[str, dict[str, Any]] | None) -> Filters:
+    """Filters of a request's body. Raises InvalidInput."""
+    return parse(raw) if raw else NO_FILTERS
 
 
 def write_cursor(tenant: Tenant, asked: object, place: list[str | int] | None) -> str | None:

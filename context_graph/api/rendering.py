@@ -11,12 +11,10 @@ from fastapi import Response
 from context_graph.domain.event import LedgerEvent, iso
 from context_graph.errors import FieldProblem
 from context_graph.retrieval.items import Item
-from context_graph.retrieval.lineage import Lineage, LineageNode
 from context_graph.retrieval.request import AsOf, SearchQuery
 from context_graph.retrieval.service import Found, Served
 
 _MOST_DROPPED = 50  # items left out that are listed one by one; all are counted
-_EXCERPT = 240  # characters of an event's text in a lineage
 
 
 def json_response(body: object, status: int = 200) -> Response:
@@ -89,9 +87,9 @@ def served_json(served: Served) -> dict[str, Any]:
         "seeds": list(served.seeds),
         "channels": channels,
         "timings_ms": dict(served.timings),
-        "as_of": _as_of_json(query.as_of),
-        "complete": not served.missing,
-        "truncated": [f"{stage} has not passed min_position" for stage in served.missing],
+        "as_of": as_of_json(query.as_of),
+        "complete": not served.missing and not served.truncated,
+        "truncated": [*_late(served.missing), *served.truncated],
     }
     return body
 
@@ -126,7 +124,12 @@ def _item_json(item: Item, ref: int, tokens: int, *, explain: bool) -> dict[str,
     return rendered
 
 
-def _as_of_json(as_of: AsOf | None) -> str | None:
+def _late(missing: Sequence[str]) -> list[str]:
+    return [f"{stage} has not passed min_position" for stage in missing]
+
+
+def as_of_json(as_of: AsOf | None) -> str | None:
+    """As of when an answer is, in the form in which it was asked."""
     if as_of is None:
         return None
     return str(as_of.position) if as_of.position is not None else iso(as_of.ms)
@@ -156,61 +159,9 @@ def search_json(query: SearchQuery, found: Found) -> dict[str, Any]:
     return {
         "results": results,
         "page": {"next_cursor": cursor},
-        "meta": {"complete": not found.missing, "as_of": _as_of_json(query.as_of)},
-    }
-
-
-def lineage_json(lineage: Lineage) -> dict[str, Any]:
-    """The graph shape: nodes by id, edges with positions."""
-    return {
-        "nodes": {node.event_id: _lineage_node(node) for node in lineage.nodes.values()},
-        "edges": [
-            {
-                "source": edge.source,
-                "target": edge.target,
-                "type": "CAUSED_BY",
-                "properties": {"explicit": True},
-                "position": str(edge.position),
-            }
-            for edge in lineage.edges.values()
-        ],
-        "page": {"next_cursor": None},
-        "meta": {"root": lineage.root, "truncated": lineage.truncated, "complete": not lineage.truncated},
-    }
-
-
-def _lineage_node(node: LineageNode) -> dict[str, Any]:
-    reason = "asked for" if node.depth == 0 else f"{node.direction}, {node.depth} steps away"
-    if node.event is None:
-        return {
-            "kind": "placeholder",
-            "attributes": {},
-            "provenance": None,
-            "scores": {},
-            "reason": f"{reason}; named as a cause, not arrived",
-            "depth": node.depth,
-        }
-    event = node.event
-    attributes = {
-        "event_type": event.event_type,
-        "tool_name": event.tool_name,
-        "user_id": event.user_id,
-        "status": event.status,
-        "origin": event.origin,
-        "text": node.text[:_EXCERPT],
-    }
-    return {
-        "kind": "event",
-        "attributes": {name: value for name, value in attributes.items() if value is not None},
-        "provenance": {
-            "event_id": event.id,
-            "position": str(event.position),
-            "occurred_at": iso(event.occurred_at),
-            "session_id": event.session_id,
-            "agent_id": event.agent_id,
-            "trace_id": event.trace_id,
+        "meta": {
+            "complete": not found.missing and not found.truncated,
+            "truncated": [*_late(found.missing), *found.truncated],
+            "as_of": as_of_json(query.as_of),
         },
-        "scores": {},
-        "reason": reason,
-        "depth": node.depth,
     }

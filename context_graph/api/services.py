@@ -17,6 +17,8 @@ from context_graph.ingest.schemas import Schemas
 from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.service import Retrieval
+from context_graph.retrieval.sessions import Sessions
+from context_graph.retrieval.timeline import TimelinePages
 from context_graph.retrieval.waiting import Waiting
 from context_graph.store.idempotency import IdempotencyKeys
 
@@ -32,6 +34,8 @@ class Services:
     schemas: Schemas
     retrieval: Retrieval
     accounts: Accounts
+    sessions: Sessions
+    timeline: TimelinePages
     waiting: Waiting
     metrics: Metrics
     importer: Importer

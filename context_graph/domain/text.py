@@ -92,10 +92,15 @@ def document_of(event: LedgerEvent, importance: int) -> Document:
     )
 
 
+def session_scope(session_id: str) -> str:
+    """The scope of a session's summaries."""
+    return f"session/{session_id}"
+
+
 def summary_scope(envelope: Envelope) -> str:
     """What a summary summarises: `session/<id>` unless its payload says otherwise."""
     scope = envelope.payload.get("scope") if isinstance(envelope.payload, dict) else None
-    return scope if isinstance(scope, str) and scope else f"session/{envelope.session_id}"
+    return scope if isinstance(scope, str) and scope else session_scope(envelope.session_id)
 
 
 def cited_events(envelope: Envelope) -> tuple[str, ...]:

@@ -1,25 +1,26 @@
 """Lineage: what led to an event and what it led to, by bounded breadth-first hops.
 
-Every hop is one pipelined round trip for each partition. Bounds on depth, nodes and fan-out hold always, and what was
-cut is said. A cause that is named but has not arrived is shown as a placeholder.
+Every hop is one pipelined round trip. Bounds on depth, nodes, fan-out and time hold always, and what was cut is said.
+A cause that is named but has not arrived is shown as a placeholder. As of a position the answer is what it was then:
+what was recorded later is neither shown nor counted against a bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from context_graph.domain.graph import EventNode
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.errors import UnknownThing
+from context_graph.retrieval.deadline import CUT, Deadline
+from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import AsOf
-from context_graph.store.graph import Graph
 from context_graph.store.index import Index
 
 Direction = Literal["causes", "effects", "both"]
-_FAN_OUT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,13 @@ class LineageEdge:
 
 @dataclass(frozen=True, slots=True)
 class LineageNode:
-    """An event reached, at how many steps, in which direction; None while it has not arrived."""
+    """An event reached, at how many steps, in which direction, through which other; None while it has not arrived."""
 
     event_id: str
     event: EventNode | None
     depth: int
     direction: str
+    via: str | None = None
     text: str = ""
 
 
@@ -55,95 +57,109 @@ class Lineage:
         if reason not in self.truncated:
             self.truncated.append(reason)
 
+    def paths(self, most: int) -> list[list[LineageNode]]:
+        """From the root to each end, along the edges by which the nodes were first reached; the longest first."""
+        inner = {node.via for node in self.nodes.values()}
+        ends = [node for name, node in self.nodes.items() if name not in inner and name != self.root]
+        ends.sort(key=lambda node: (-node.depth, node.event_id))
+        return [list(self._upwards(node))[::-1] for node in ends[:most]]
+
+    def _upwards(self, node: LineageNode) -> Iterator[LineageNode]:
+        yield node
+        while node.via is not None:
+            node = self.nodes[node.via]
+            yield node
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a walk may go: steps from the root, events in the answer."""
+    """How far a walk may go: steps from the root, events in the answer, causes or effects followed from one event."""
 
     max_depth: int = 10
     max_nodes: int = 200
+    fan_out: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Whose graph, how far, how long, as of when."""
+
+    tenant: Tenant
+    bounds: Bounds
+    deadline: Deadline
+    as_of: AsOf | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """From one event to the next: what is reached, from where, and the edge that says so."""
+
+    reached: str
+    via: str
+    edge: LineageEdge
 
 
 class LineageWalk:
     """Walks the causes and effects of a tenant's events."""
 
-    def __init__(self, graph: Graph, index: Index) -> None:
-        self._graph = graph
+    def __init__(self, neighbours: Neighbours, index: Index) -> None:
+        self._neighbours = neighbours
         self._index = index
 
-    async def walk(
-        self, tenant: Tenant, event_id: str, direction: Direction, bounds: Bounds, as_of: AsOf | None = None
-    ) -> Lineage:
+    async def walk(self, event_id: str, direction: Direction, walk: Walk) -> Lineage:
         """Causes, effects or both of an event. Raises UnknownThing when the event is not in the graph."""
-        root = (await self._events(tenant, [event_id], as_of)).get(event_id)
+        root = (await self._neighbours.events(walk.tenant, [event_id], walk.as_of)).get(event_id)
         if root is None:
             raise UnknownThing("event", event_id)
         lineage = Lineage(event_id)
         lineage.nodes[event_id] = LineageNode(event_id, root, 0, "root")
-        if direction in {"causes", "both"}:
-            await self._causes(tenant, lineage, root, bounds, as_of)
-        if direction in {"effects", "both"}:
-            await self._effects(tenant, lineage, bounds, as_of)
-        await self._texts(tenant, lineage)
+        for way in ("causes", "effects"):
+            if direction in (way, "both"):
+                await self._go(lineage, way, walk)
+        await self._texts(walk.tenant, lineage)
         return lineage
 
-    async def _causes(
-        self, tenant: Tenant, lineage: Lineage, root: EventNode, bounds: Bounds, as_of: AsOf | None
-    ) -> None:
-        frontier = [root]
-        for depth in range(1, bounds.max_depth + 1):
-            links = [(node, cause) for node in frontier for cause in node.causes[:_FAN_OUT]]
-            if any(len(node.causes) > _FAN_OUT for node in frontier):
-                lineage.cut("fan_out")
-            wanted = self._room(lineage, [cause for _, cause in links], bounds)
-            found = await self._events(tenant, wanted, as_of)
-            for cause in wanted:
-                lineage.nodes[cause] = LineageNode(cause, found.get(cause), depth, "causes")
-            _link(lineage, [(node.id, cause, node.position) for node, cause in links])
-            frontier = list(found.values())
-            if not frontier:
+    async def _go(self, lineage: Lineage, way: str, walk: Walk) -> None:
+        frontier = [lineage.nodes[lineage.root]]
+        for depth in range(1, walk.bounds.max_depth + 2):
+            if walk.deadline.passed:
+                lineage.cut(CUT)
                 return
-        if any(node.causes for node in frontier):
-            lineage.cut("depth")
-
-    async def _effects(self, tenant: Tenant, lineage: Lineage, bounds: Bounds, as_of: AsOf | None) -> None:
-        frontier = [lineage.root]
-        for depth in range(1, bounds.max_depth + 2):
-            links: list[tuple[str, str, Position]] = []
-            for partition in tenant.partitions:
-                effects = await self._graph.effects(partition, frontier, _FAN_OUT + 1)
-                for cause, entries in effects.items():
-                    if len(entries) > _FAN_OUT:
-                        lineage.cut("fan_out")
-                    links += [(entry.event_id, cause, entry.position) for entry in entries[:_FAN_OUT]]
-            if as_of is not None:
-                links = [link for link in links if as_of.includes(link[2])]
-            if depth > bounds.max_depth:
-                if any(source not in lineage.nodes for source, _, _ in links):
+            links = await self._links(lineage, frontier, way, walk)
+            if depth > walk.bounds.max_depth:
+                if any(link.reached not in lineage.nodes for link in links):
                     lineage.cut("depth")
+                _join(lineage, links)
                 return
-            wanted = self._room(lineage, [source for source, _, _ in links], bounds)
-            found = await self._events(tenant, wanted, as_of)
-            for source in wanted:
-                lineage.nodes[source] = LineageNode(source, found.get(source), depth, "effects")
-            _link(lineage, links)
-            frontier = wanted
+            wanted = _room(lineage, [link.reached for link in links], walk.bounds)
+            found = await self._neighbours.events(walk.tenant, wanted, walk.as_of)
+            through = {link.reached: link.via for link in reversed(links)}
+            for name in wanted:
+                lineage.nodes[name] = LineageNode(name, found.get(name), depth, way, through[name])
+            _join(lineage, links)
+            frontier = [lineage.nodes[name] for name in wanted]
             if not frontier:
                 return
 
-    def _room(self, lineage: Lineage, ids: Sequence[str], bounds: Bounds) -> list[str]:
-        """The new ones among `ids`, as many as the answer still has room for."""
-        new = [i for i in dict.fromkeys(ids) if i not in lineage.nodes]
-        room = bounds.max_nodes - len(lineage.nodes)
-        if len(new) > room:
-            lineage.cut("nodes")
-        return new[: max(room, 0)]
-
-    async def _events(self, tenant: Tenant, ids: Sequence[str], as_of: AsOf | None) -> dict[str, EventNode]:
-        found: dict[str, EventNode] = {}
-        for partition in tenant.partitions:
-            found |= await self._graph.events(partition, ids)
-        return {i: node for i, node in found.items() if as_of is None or as_of.includes(node.position)}
+    async def _links(self, lineage: Lineage, frontier: Sequence[LineageNode], way: str, walk: Walk) -> list[_Link]:
+        most = walk.bounds.fan_out
+        if way == "causes":
+            arrived = [node.event for node in frontier if node.event is not None]
+            if any(len(event.causes) > most for event in arrived):
+                lineage.cut("fan_out")
+            return [
+                _Link(cause, event.id, LineageEdge(event.id, cause, event.position))
+                for event in arrived
+                for cause in event.causes[:most]
+            ]
+        links = []
+        names = [node.event_id for node in frontier]
+        found = await self._neighbours.effects(walk.tenant, names, most, walk.as_of)
+        for cause, (entries, more) in found.items():
+            if more:
+                lineage.cut("fan_out")
+            links += [_Link(e.event_id, cause, LineageEdge(e.event_id, cause, e.position)) for e in entries]
+        return links
 
     async def _texts(self, tenant: Tenant, lineage: Lineage) -> None:
         by_bucket: dict[int, list[str]] = {}
@@ -154,13 +170,21 @@ class LineageWalk:
             documents = await self._index.read_documents(Partition(tenant.name, bucket), ids)
             for event_id, stored in zip(ids, documents, strict=True):
                 if stored is not None:
-                    node = lineage.nodes[event_id]
                     text = " ".join(stored.document.text.split())
-                    lineage.nodes[event_id] = LineageNode(event_id, node.event, node.depth, node.direction, text)
+                    lineage.nodes[event_id] = replace(lineage.nodes[event_id], text=text)
 
 
-def _link(lineage: Lineage, links: Sequence[tuple[str, str, Position]]) -> None:
+def _room(lineage: Lineage, ids: Sequence[str], bounds: Bounds) -> list[str]:
+    """The new ones among `ids`, as many as the answer still has room for."""
+    new = [i for i in dict.fromkeys(ids) if i not in lineage.nodes]
+    room = bounds.max_nodes - len(lineage.nodes)
+    if len(new) > room:
+        lineage.cut("nodes")
+    return new[: max(room, 0)]
+
+
+def _join(lineage: Lineage, links: Sequence[_Link]) -> None:
     """Edges whose both ends are in the answer."""
-    for source, target, position in links:
-        if source in lineage.nodes and target in lineage.nodes:
-            lineage.edges[(source, target)] = LineageEdge(source, target, position)
+    for link in links:
+        if link.reached in lineage.nodes and link.via in lineage.nodes:
+            lineage.edges[(link.edge.source, link.edge.target)] = link.edge

@@ -24,8 +24,12 @@ from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import TokenCounter
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates
+from context_graph.retrieval.deadline import Deadline
+from context_graph.retrieval.graph_query import Found as GraphFound
+from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
 from context_graph.retrieval.items import Candidate
-from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk
+from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk, Walk
+from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.render import FORMATS, Content
@@ -78,6 +82,8 @@ class Served:
     timings: Mapping[str, float]
     missing: Sequence[str]
     """Stages that had not passed `min_position` when the wait was over."""
+    truncated: Sequence[str] = ()
+    """What the deadline cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class Found:
     results: Sequence[Candidate]
     more: bool
     missing: Sequence[str]
+    truncated: Sequence[str] = ()
 
 
 EmbedderOf: TypeAlias = Callable[[TenantId], Awaitable[Embedder]]
@@ -104,6 +111,7 @@ class RetrievalParts:
     generations: Generations
     ledger: Ledger
     receipts: ReceiptIndex
+    neighbours: Neighbours
     embedder_of: EmbedderOf
     counters: Mapping[str, TokenCounter]
     settings: RetrievalSettings
@@ -116,7 +124,8 @@ class Retrieval:
     def __init__(self, parts: RetrievalParts) -> None:
         self._parts = parts
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
-        self._lineage = LineageWalk(parts.graph, parts.index)
+        self._lineage = LineageWalk(parts.neighbours, parts.index)
+        self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger)
         self._waiting = Waiting(parts.groups, parts.generations)
 
     async def context(self, tenant: Tenant, query: ContextQuery) -> Served:
@@ -128,15 +137,18 @@ class Retrieval:
                 missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
             with timings.step("understand"):
                 understanding = understand(query.query, query.intents)
+            deadline = self._deadline()
             with timings.step("embed"):
-                vector = await self._vector(tenant, query.query)
+                vector = await deadline.within(self._vector(tenant, query.query), None, "embed")
             ask = Ask(understanding, vector, scope(query), query.as_of, self._parts.settings.candidates)
-            found, tail = await self._gather(tenant, query, ask, timings)
+            with timings.step("candidates"):
+                nothing: tuple[list[Candidate], list[Candidate]] = ([], [])
+                found, tail = await deadline.within(self._gather(tenant, query, ask), nothing, "candidates")
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("expand"):
-                expanded = await self._candidates.expand(seeds, ask, depth=query.max_depth, max_nodes=query.max_nodes)
-                both = assembly.merged(found, expanded)
-                uses = await self._uses(tenant, both, query.as_of)
+                expanding = self._candidates.expand(seeds, ask, depth=query.max_depth, max_nodes=query.max_nodes)
+                both = assembly.merged(found, await deadline.within(expanding, [], "expand"))
+                uses = await deadline.within(self._uses(tenant, both, query.as_of), {}, "feedback")
                 ranked = assembly.weighed(both, understanding, self._parts.now_ms(), uses)
                 bonds = await self._bonds([*ranked, *tail])
             with timings.step("pack"):
@@ -147,30 +159,39 @@ class Retrieval:
                 receipt_id = await self._receipt(tenant, query, packed)
         content = shape.content(packed.items)
         named = [seed.document.id for seed in seeds]
-        return Served(receipt_id, content, packed, query, understanding, named, timings.steps, missing)
+        return Served(
+            receipt_id, content, packed, query, understanding, named, timings.steps, missing, deadline.truncated
+        )
 
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
         """Documents by meaning, by words, or both; best first."""
         missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
-        vector = await self._vector(tenant, query.query) if query.mode != "keyword" else None
+        deadline = self._deadline()
+        embedding = self._vector(tenant, query.query if query.mode != "keyword" else "")
+        vector = await deadline.within(embedding, None, "embed")
         wanted = query.offset + query.limit
         limit = max(self._parts.settings.candidates, wanted + 1)
         ask = Ask(understand(query.query), vector, query.filters, query.as_of, limit)
-        found = await self._candidates.find(tenant, ask, use_text=query.mode != "semantic")
-        return Found(found[query.offset : wanted], len(found) > wanted, missing)
+        finding = self._candidates.find(tenant, ask, use_text=query.mode != "semantic")
+        found = await deadline.within(finding, [], "candidates")
+        return Found(found[query.offset : wanted], len(found) > wanted, missing, deadline.truncated)
 
     async def lineage(
         self, tenant: Tenant, event_id: str, direction: Direction, bounds: Bounds, as_of: AsOf | None
     ) -> Lineage:
         """Causes and effects of an event. Raises UnknownThing."""
-        return await self._lineage.walk(tenant, event_id, direction, bounds, as_of)
+        return await self._lineage.walk(event_id, direction, Walk(tenant, bounds, self._deadline(), as_of))
 
-    async def _gather(
-        self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings
-    ) -> tuple[list[Candidate], list[Candidate]]:
-        with timings.step("candidates"):
-            found = self._candidates.find(tenant, ask) if query.query.strip() else self._candidates.latest(tenant, ask)
-            return await asyncio.gather(found, self._tail(tenant, query, ask))
+    async def graph(self, tenant: Tenant, query: GraphQuery, bounds: Bounds, as_of: AsOf | None) -> GraphFound:
+        """Nodes and edges around the start nodes. Raises UnknownThing when none is there."""
+        return await self._graph.walk(query, Walk(tenant, bounds, self._deadline(), as_of))
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(self._parts.settings.deadline_ms)
+
+    async def _gather(self, tenant: Tenant, query: ContextQuery, ask: Ask) -> tuple[list[Candidate], list[Candidate]]:
+        found = self._candidates.find(tenant, ask) if query.query.strip() else self._candidates.latest(tenant, ask)
+        return await asyncio.gather(found, self._tail(tenant, query, ask))
 
     async def _tail(self, tenant: Tenant, query: ContextQuery, ask: Ask) -> list[Candidate]:
         if query.session_id is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from context_graph.store.connection import RedisClient, store_errors
 
@@ -28,10 +28,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Which set to read, behind which place (None: from the end that the order begins with)."""
+    """Which set to read, in which order, behind which place (None: from the end that the order begins with)."""
 
     key: str
-    behind: Place | None
+    order: Order
+    behind: Place | None = None
 
 
 Found = list[tuple[bytes, float]]
@@ -45,15 +46,22 @@ class SortedPages:
         source = files("context_graph.store").joinpath("lua/page.lua").read_text()
         self._page = redis.register_script(source)
 
-    async def read(self, stretches: Sequence[Stretch], order: Order, limit: int) -> list[Found]:
-        """Up to `limit` members with scores of each, in the order asked; one round trip. Raises StoreUnavailable."""
+    async def read(self, stretches: Sequence[Stretch], limit: int) -> list[Found]:
+        """Up to `limit` members with scores of each; one round trip. Raises StoreUnavailable."""
         if not stretches:
             return []
-        pipe = self._redis.pipeline(transaction=False)
+        pipe: Any = self._redis.pipeline(transaction=False)
         with store_errors("reading a page"):
             for stretch in stretches:
-                score = "" if stretch.behind is None else stretch.behind.score
-                member = b"" if stretch.behind is None else stretch.behind.member
-                await self._page(keys=[stretch.key], args=[order, score, member, limit], client=pipe)
-            answers = await pipe.execute()
-        return [[(answer[i], float(answer[i + 1])) for i in range(0, len(answer), 2)] for answer in answers]
+                if stretch.behind is None:
+                    pipe.zrange(stretch.key, 0, limit - 1, desc=stretch.order == "desc", withscores=True)
+                else:
+                    place = (stretch.behind.score, stretch.behind.member)
+                    await self._page(keys=[stretch.key], args=[stretch.order, *place, limit], client=pipe)
+            answers: list[Any] = await pipe.execute()
+        return [
+            answer
+            if stretch.behind is None
+            else [(member, float(score)) for member, score in zip(answer[::2], answer[1::2], strict=True)]
+            for stretch, answer in zip(stretches, answers, strict=True)
+        ]

@@ -1,0 +1,136 @@
+"""Lineage, impact and graph queries over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from context_graph.api import graph_shapes as shapes
+from context_graph.api import problems
+from context_graph.api.auth import ReadTenant
+from context_graph.api.bodies import described, read_model
+from context_graph.api.graph_rendering import graph_json, impact_json, lineage_json
+from context_graph.api.paths import ANY_ID
+from context_graph.api.problems import answers
+from context_graph.api.readings import Reading, named_filters
+from context_graph.api.rendering import json_response
+from context_graph.api.services import services_of
+from context_graph.domain.edges import EDGE_TYPES, EdgeType, NodeId, NodeKind, Way
+from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.retrieval.graph_query import GraphQuery
+from context_graph.retrieval.lineage import Bounds
+
+router = APIRouter(prefix="/v1", tags=["graph"])
+
+
+class ImpactIn(Reading):
+    """How far to follow."""
+
+    max_depth: int = Field(default=10, ge=1, le=100, description="steps from the event")
+    max_nodes: int = Field(default=200, ge=1, le=5000, description="events in the answer")
+    fan_out: int = Field(default=100, ge=1, le=1000, description="causes or effects followed from one event")
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.max_depth, self.max_nodes, self.fan_out)
+
+
+class LineageIn(ImpactIn):
+    """How far to follow, and which way."""
+
+    direction: Literal["causes", "effects", "both"] = "both"
+
+
+class StartIn(BaseModel):
+    """A node to start from."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: NodeKind = "event"
+    id: str = Field(min_length=1, max_length=512)
+
+
+class GraphIn(Reading):
+    """Where to start, along which edges, how far. `direction`: along the edges (out), against them (in), or both."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="GraphRequest")
+
+    start: Annotated[list[StartIn], Field(min_length=1, max_length=100)]
+    edges: Annotated[list[EdgeType], Field(min_length=1)] = list(EDGE_TYPES)
+    direction: Way = "both"
+    filters: dict[str, dict[str, Any]] | None = Field(
+        default=None, description="which events count: {field: {op: value}}, and-ed", examples=[{}]
+    )
+    max_depth: int = Field(default=2, ge=1, le=10, description="steps from the start")
+    max_nodes: int = Field(default=200, ge=1, le=2000)
+    fan_out: int = Field(default=50, ge=1, le=1000, description="nodes reached from one node along one kind of edge")
+
+
+_GRAPH_EXAMPLE = {
+    "start": [{"kind": "session", "id": "support-1041"}], "edges": ["IN_SESSION", "CAUSED_BY"], "max_depth": 2,
+    "filters": {"event_type": {"any": ["tool.call", "tool.result"]}},
+}  # fmt: skip
+
+
+@router.get(
+    f"/events/{{event_id:{ANY_ID}}}/lineage",
+    summary="Lineage",
+    responses={200: shapes.LINEAGE, **answers(problems.UNKNOWN, problems.INVALID)},
+)
+async def get_lineage(
+    request: Request, tenant: ReadTenant, event_id: str, asked: Annotated[LineageIn, Query()]
+) -> Response:
+    """What led to an event, and what it led to: nodes, edges and paths with their positions; what was cut is said."""
+    services = services_of(request)
+    late = await asked.waited(services.waiting, tenant)
+    with services.metrics.timed("lineage"):
+        lineage = await services.retrieval.lineage(tenant, event_id, asked.direction, asked.bounds, asked.moment)
+    return json_response(lineage_json(lineage, asked.moment, late))
+
+
+@router.get(
+    f"/events/{{event_id:{ANY_ID}}}/impact",
+    summary="What an event led to",
+    responses={200: shapes.IMPACT, **answers(problems.UNKNOWN, problems.INVALID)},
+)
+async def get_impact(
+    request: Request, tenant: ReadTenant, event_id: str, asked: Annotated[ImpactIn, Query()]
+) -> Response:
+    """The event's effects and theirs, and in `meta.impact` what they come to: how many, where, which of them failed."""
+    services = services_of(request)
+    late = await asked.waited(services.waiting, tenant)
+    with services.metrics.timed("lineage"):
+        lineage = await services.retrieval.lineage(tenant, event_id, "effects", asked.bounds, asked.moment)
+    return json_response(impact_json(lineage, asked.moment, late))
+
+
+@router.post(
+    "/graph/query",
+    summary="Query the graph",
+    openapi_extra=described(GraphIn.model_json_schema(), _GRAPH_EXAMPLE),
+    responses={
+        200: shapes.GRAPH,
+        **answers(problems.UNKNOWN, problems.INVALID, problems.TOO_LARGE, problems.MALFORMED),
+    },
+)
+async def post_graph_query(request: Request, tenant: ReadTenant) -> Response:
+    """Nodes and edges around the start, breadth-first within the bounds; `meta.truncated` says what was cut.
+
+    Events are named by their id, other nodes by `kind:id`. The events of a session, an agent, a user, a tool or an
+    entity are its newest `fan_out`. Start nodes that are not there are in `meta.missing`.
+    """
+    asked = await read_model(request, GraphIn)
+    services = services_of(request)
+    filters = named_filters(asked.filters)
+    if any(condition.field == "importance" for condition in filters.conditions):
+        remedy = "filter by another field, or search by importance with /v1/search"
+        raise InvalidInput([FieldProblem("/filters/importance", "nodes have no importance", remedy, "field")])
+    start = tuple(NodeId(node.kind, node.id) for node in asked.start)
+    query = GraphQuery(start, frozenset(asked.edges), asked.direction, filters)
+    bounds = Bounds(asked.max_depth, asked.max_nodes, asked.fan_out)
+    late = await asked.waited(services.waiting, tenant)
+    with services.metrics.timed("graph"):
+        found = await services.retrieval.graph(tenant, query, bounds, asked.moment)
+    return json_response(graph_json(found, asked.moment, late))

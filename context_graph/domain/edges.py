@@ -1,0 +1,93 @@
+"""The graph's edges as they are asked for and told: kinds of nodes, types of edges, and which event says so.
+
+Most edges are not stored one by one (adr/0003): they follow from an event's own fields, from timelines and from the
+sets of effects and receipts. `membership` is the table of those that an event's fields say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from context_graph.domain.event import SUMMARY_TYPE
+from context_graph.domain.graph import EventNode
+from context_graph.domain.position import Position
+
+NodeKind = Literal["event", "session", "agent", "user", "tool", "entity"]
+EdgeType = Literal[
+    "CAUSED_BY", "FOLLOWS", "IN_SESSION", "BY_AGENT", "USED_TOOL", "ABOUT", "REFERENCES", "DERIVED_FROM", "SUMMARIZES"
+]
+Way = Literal["out", "in", "both"]
+NODE_KINDS: tuple[NodeKind, ...] = get_args(NodeKind)
+EDGE_TYPES: tuple[EdgeType, ...] = get_args(EdgeType)
+
+MEMBER_EDGE: dict[NodeKind, EdgeType] = {
+    "session": "IN_SESSION",
+    "agent": "BY_AGENT",
+    "user": "ABOUT",
+    "tool": "USED_TOOL",
+    "entity": "REFERENCES",
+}
+"""From an event to what has a timeline."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NodeId:
+    """A node: its kind, and its id among those of that kind."""
+
+    kind: NodeKind
+    id: str
+
+    def __str__(self) -> str:
+        """An event by its own id; others as `kind:id`, and so an event whose id looks like one of those."""
+        if self.kind == "event" and self.id.partition(":")[0] not in NODE_KINDS:
+            return self.id
+        return f"{self.kind}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mentioned:
+    """An entity that an event mentions: as first written, in which role, and how often."""
+
+    entity_id: str
+    name: str
+    role: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`source` to `target`; the position is that of the event that says so."""
+
+    source: NodeId
+    target: NodeId
+    type: EdgeType
+    position: Position
+    properties: tuple[tuple[str, str | int | bool], ...] = field(default=())
+
+    @property
+    def key(self) -> tuple[NodeId, NodeId, EdgeType]:
+        return self.source, self.target, self.type
+
+
+def membership(event: EventNode, mentioned: tuple[Mentioned, ...]) -> Iterator[Edge]:
+    """The edges that an event's own fields say, its causes among them."""
+    here = NodeId("event", event.id)
+    derived = event.origin == "derived"
+    for cause in event.causes:
+        known = () if derived else (("explicit", True),)
+        yield Edge(here, NodeId("event", cause), "DERIVED_FROM" if derived else "CAUSED_BY", event.position, known)
+    if derived:
+        if event.event_type == SUMMARY_TYPE:
+            yield Edge(here, NodeId("session", event.session_id), "SUMMARIZES", event.position)
+        return
+    names: tuple[tuple[NodeKind, str | None], ...] = (
+        ("session", event.session_id), ("agent", event.agent_id), ("user", event.user_id), ("tool", event.tool_name),
+    )  # fmt: skip
+    for kind, name in names:
+        if name is not None:
+            yield Edge(here, NodeId(kind, name), MEMBER_EDGE[kind], event.position)
+    for mention in mentioned:
+        told = (("name", mention.name), ("role", mention.role), ("count", mention.count))
+        yield Edge(here, NodeId("entity", mention.entity_id), "REFERENCES", event.position, told)
