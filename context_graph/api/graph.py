@@ -58,7 +58,9 @@ class GraphIn(Reading):
     model_config = ConfigDict(extra="forbid", strict=True, title="GraphRequest")
 
     start: Annotated[list[StartIn], Field(min_length=1, max_length=100)]
-    edges: Annotated[list[EdgeType], Field(min_length=1)] = list(EDGE_TYPES)
+    edges: list[EdgeType] = Field(
+        default_factory=lambda: list(EDGE_TYPES), min_length=1, description="types of edges to follow; absent: all"
+    )
     direction: Way = "both"
     filters: dict[str, dict[str, Any]] | None = Field(
         default=None, description="which events count: {field: {op: value}}, and-ed", examples=[{}]

@@ -64,7 +64,7 @@ _EDGE_EXAMPLE = {
     "source": "result-1", "target": "call-1", "type": "CAUSED_BY", "properties": {"explicit": True},
     "position": "0-1788254999124-0",
 }  # fmt: skip
-_META_EXAMPLE = {"as_of": None, "truncated": [], "complete": True}
+_META_EXAMPLE: dict[str, Any] = {"as_of": None, "truncated": [], "complete": True}
 _LINEAGE_EXAMPLE: dict[str, Any] = {
     "nodes": {"call-1": _NODE_EXAMPLE, "result-1": _EFFECT_EXAMPLE}, "edges": [_EDGE_EXAMPLE],
     "page": {"next_cursor": None},
@@ -74,7 +74,7 @@ _LINEAGE_EXAMPLE: dict[str, Any] = {
                    {"event_id": "result-1", "position": "0-1788254999124-0"}]],
     },
 }  # fmt: skip
-_IMPACT_EXAMPLE = {
+_IMPACT_EXAMPLE: dict[str, Any] = {
     "events": 1, "deepest": 1, "by_type": {"tool.result": 1}, "sessions": ["chat-17"], "agents": ["support"],
     "failed": [], "last_occurred_at": "2026-09-20T10:00:01.000Z",
 }  # fmt: skip
@@ -100,7 +100,7 @@ _FACTS = {
     "complete": {**_B, "description": "false: `events` is the least, there were too many to count as of then"},
     "agents": _IDS, "users": _IDS, "tools": _IDS, "event_types": _IDS,
 }  # fmt: skip
-_FACTS_EXAMPLE = {
+_FACTS_EXAMPLE: dict[str, Any] = {
     "session_id": "chat-17", "began_at_position": "0-1788254999123-0", "began_at": "2026-09-20T10:00:00.123Z",
     "first_occurred_at": "2026-09-20T10:00:00.000Z", "last_occurred_at": "2026-09-20T10:04:00.000Z", "events": 12,
     "complete": True, "agents": ["support"], "users": ["lena"], "tools": ["refund"],
@@ -109,13 +109,13 @@ _FACTS_EXAMPLE = {
 SESSIONS = answer(
     "Latest begun first",
     _all(sessions=_list(_all(**_FACTS)), page=_PAGE, meta=_all(scanned=_I, **_META)),
-    {"sessions": [_FACTS_EXAMPLE], "page": {"next_cursor": None}, "meta": {"scanned": 1, **_META_EXAMPLE}},
+    {"sessions": [_FACTS_EXAMPLE], "page": {"next_cursor": None}, "meta": _META_EXAMPLE | {"scanned": 1}},
 )
 _SUMMARY = {"type": ["object", "null"], "description": "the newest: its event, text, method and the events it cites"}
 SESSION = answer(
     "The session",
     _all(**_FACTS, summary=_SUMMARY, episodes=_list({"type": "object"}), meta=_all(**_META)),
-    {**_FACTS_EXAMPLE, "summary": None, "episodes": [], "meta": _META_EXAMPLE},
+    _FACTS_EXAMPLE | {"summary": None, "episodes": [], "meta": _META_EXAMPLE},
 )
 TIMELINE = answer(
     "In order of occurrence",

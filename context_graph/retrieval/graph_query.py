@@ -60,6 +60,14 @@ class Found:
         if reason not in self.truncated:
             self.truncated.append(reason)
 
+    def join(self, edges: Sequence[tuple[Edge, bool]]) -> None:
+        """Take the edges whose both ends are in the answer; of one that is told from both ends, what says more."""
+        for edge, _ in edges:
+            if edge.source in self.nodes and edge.target in self.nodes:
+                known = self.edges.get(edge.key)
+                if known is None or len(edge.properties) > len(known.properties):
+                    self.edges[edge.key] = edge
+
 
 class GraphWalk:
     """Answers graph queries of any tenant."""
@@ -252,17 +260,13 @@ class GraphWalk:
             found.cut("nodes")
         taken = nodes[:room]
         found.nodes |= {node.id: node for node in taken}
-        found.edges |= {
-            edge.key: edge for edge, _ in edges if edge.source in found.nodes and edge.target in found.nodes
-        }
+        found.join(edges)
         return taken
 
     async def _goes_on(self, found: Found, frontier: Sequence[GraphNode], query: GraphQuery, walk: Walk) -> bool:
         """Whether something lies behind the last hop; edges between nodes that are in the answer are added."""
         edges = await self._hop(found, frontier, query, walk)
-        found.edges |= {
-            edge.key: edge for edge, _ in edges if edge.source in found.nodes and edge.target in found.nodes
-        }
+        found.join(edges)
         return any((edge.target if out else edge.source) not in found.nodes for edge, out in edges)
 
     async def _events(self, ids: Sequence[str], walk: Walk) -> dict[str, GraphNode]:

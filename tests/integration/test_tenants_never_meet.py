@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -184,6 +185,36 @@ async def test_what_contexts_held_is_told_to_ones_own_tenant_only(two: Two) -> N
             assert refused.status_code == 422
     assert (await two.http.get("/v1/events/theirs-own/receipts")).status_code == 404
     assert (await two.http.get("/v1/events/theirs-own/context")).status_code == 404
+
+
+async def test_sessions_timelines_and_the_graph_are_ones_own(two: Two) -> None:
+    await post_all(two.other, [event(60, session_id="theirs-session", agent_id="theirs-agent")])
+    await post_all(two.http, [event(61, session_id="mine-session"), event(62, session_id="mine-session")])
+    pages: list[tuple[str, dict[str, str]]] = [
+        ("/v1/sessions", {"limit": "1"}),
+        ("/v1/timeline", {"agent_id": "support", "limit": "1"}),
+        ("/v1/timeline", {"user_id": "nadias1", "limit": "1"}),
+    ]
+    for path, params in pages:
+        await two.ask("GET", path, params=params)
+        theirs = (await two.other.get(path, params=params)).json()["page"]["next_cursor"]
+        if theirs is not None:
+            assert (await two.ask("GET", path, params=params | {"cursor": theirs})).status_code == 422
+    for session in SESSIONS:
+        await two.ask("GET", f"/v1/sessions/{quote(session, safe='')}")
+        await two.ask("GET", "/v1/timeline", params={"session_id": session})
+    assert (await two.http.get("/v1/sessions/theirs-session")).status_code == 404
+    starts = [{"id": "e0"}, {"id": "e3"}, {"id": "mine-own"}, {"kind": "agent", "id": "theirs-agent"}]
+    starts += [{"kind": "session", "id": name} for name in SESSIONS] + [{"kind": "user", "id": "nadias1"}]
+    for position in (None, two.positions["e0"]):
+        body = {"start": starts[:3] + starts[4:], "max_depth": 4} | ({"as_of": position} if position else {})
+        found = await two.ask("POST", "/v1/graph/query", json=body)
+        assert "mine-canary" in found.text or position
+    for start in [*starts[3:4], {"id": "theirs-own"}, {"id": "theirs-cause"}]:
+        assert (await two.http.post("/v1/graph/query", json={"start": [start]})).status_code == 404
+    for event_id in ("e0", "e3"):
+        await two.ask("GET", f"/v1/events/{event_id}/impact")
+    assert (await two.http.get("/v1/events/theirs-own/impact")).status_code == 404
 
 
 async def test_a_tail_follows_ones_own_ledger_from_any_place(two: Two) -> None:
