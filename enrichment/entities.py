@@ -48,8 +48,9 @@ LABELS = {
 _CALENDAR = re.compile(
     r"\b(?:\d{4}-\d\d|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|(?:19|20)\d\d\b)", re.IGNORECASE
 )
+_CURRENCY = re.compile(r"[$€£¥]|\b(?:dollars?|euros?|pounds?|cents?|bucks|usd|eur|gbp|chf|jpy)\b", re.IGNORECASE)
 _ACRONYM = re.compile(r"[A-Z]{2,5}")
-_MARKUP = re.compile(r"[{}\[\]|<>=*_#@\\/]")
+_MARKUP = re.compile(r"[{}\[\]|<>=*_#@\\/\n\0]")
 _LEADING = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"['’]s?$")
 _EDGES = " \t\r\n.,;:!?\"'`“”‘’()…-"
@@ -159,9 +160,9 @@ def _ruled(rules: Sequence[Rule], text: str, place: int) -> Iterator[Mention]:
     for rule in rules:
         for match in rule.pattern.finditer(text):
             group: str | int = match.lastgroup or 0
-            name = match.group(group)
-            if len(name) <= MAX_NAME:
-                yield _mention(rule.label, name, place + match.start(group), place + match.end(group))
+            name = match.group(group).rstrip(".") if rule.label in _GUESSED else match.group(group)
+            if len(name) <= MAX_NAME and "\0" not in name:
+                yield _mention(rule.label, name, place + match.start(group), place + match.start(group) + len(name))
 
 
 def _gazetted(text: str, code: _CodeLines) -> Iterator[Mention]:
@@ -204,12 +205,18 @@ def _in_code(place: int, code: _CodeLines) -> bool:
 
 
 def _is_name(name: str, label: str) -> bool:
-    if not 2 <= len(name) <= MAX_NAME or "\n" in name or _MARKUP.search(name) or name.casefold() in _NOT_NAMES:
+    if (
+        not 2 <= len(name) <= MAX_NAME
+        or "\n" in name
+        or "\0" in name
+        or _MARKUP.search(name)
+        or name.casefold() in _NOT_NAMES
+    ):
         return False
     if label == "date":
-        return _CALENDAR.search(name) is not None
+        return _CALENDAR.search(name) is not None and ":" not in name
     if label == "money":
-        return not name.replace(",", "").replace(".", "").isdigit()
+        return _CURRENCY.search(name) is not None
     return any(letter.isalpha() for letter in name) and ": " not in name
 
 

@@ -125,7 +125,8 @@ def _with_surname(text: str, words: list[re.Match[str]], index: int) -> tuple[in
     for word in words[index + 1 : index + 4]:
         written = word.group().removesuffix("'s").removesuffix("’s")
         shaped = _SURNAME.fullmatch(written) or _INITIAL.fullmatch(written) or (whole.isupper() and written.isupper())
-        if text[end : word.start()] not in (" ", ". ") or not shaped or not _may_be_surname(written):
+        between = (" ", ". ") if text[end - 2 : end - 1] in " ." else (" ",)  # a full stop only behind an initial
+        if text[end : word.start()] not in between or not shaped or not _may_be_surname(written):
             break
         end, count = word.start() + len(written), count + 1
         if written != word.group():

@@ -5,12 +5,15 @@ No model is asked, so this stage keeps up with the ledger while the vectors (`en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from context_graph.domain.document import Document
-from context_graph.domain.event import LedgerEvent
+from context_graph.domain.event import ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE, LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.text import document_of, indexed
+from context_graph.errors import PermanentError
+from context_graph.store.entities import EntityDecision
 from context_graph.store.index import Index
 from enrichment.importance import importance_of
 
@@ -24,8 +27,36 @@ def documents_of(events: Sequence[LedgerEvent]) -> list[Document]:
     ]
 
 
+def decisions_of(events: Sequence[LedgerEvent]) -> list[EntityDecision]:
+    """What these events decide about pairs of entities: all names of a merge are one thing, of a split none is."""
+    return [
+        decision
+        for event in events
+        if event.envelope.event_type in (ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE) and not event.erased
+        for decision in _decided(event)
+    ]
+
+
+def _decided(event: LedgerEvent) -> Iterator[EntityDecision]:
+    envelope = event.envelope
+    payload = envelope.payload if isinstance(envelope.payload, dict) else {}
+    named, note = payload.get("entities"), payload.get("note")
+    names = sorted({name for name in named if isinstance(name, str)}) if isinstance(named, list) else []
+    if len(names) < 2:
+        raise PermanentError(f"{envelope.event_type} {envelope.event_id!r} names fewer than two entities")
+    for left, right in combinations(names, 2):
+        yield EntityDecision(
+            left=left,
+            right=right,
+            same=envelope.event_type == ENTITY_MERGE_TYPE,
+            event_id=envelope.event_id,
+            position=event.position,
+            note=note if isinstance(note, str) else None,
+        )
+
+
 class IndexingHandler:
-    """Puts the documents of a batch into the index."""
+    """Puts the documents of a batch into the index, and what is decided about entities beside them."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -35,3 +66,6 @@ class IndexingHandler:
         documents = documents_of(events)
         if documents:
             await self._index.put_documents(partition, documents)
+        decisions = decisions_of(events)
+        if decisions:
+            await self._index.entities.put_decisions(partition, decisions)

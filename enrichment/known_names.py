@@ -189,23 +189,25 @@ PARTICLES = frozenset("al bin da de del der di dos du el la le of the van von y 
 # tau_bench runs outside the labelled ones, or plain from general knowledge of transcripts and chats.
 NEVER_NAMES = frozenset(
     """
-    aww awww ayyy baby bc bday birthday biz boo boy bro bruh btw christmas cheap click congrats coz damn dear def dude
-    easter error fellas ff finally followers friday fyi girl gonna goodnight gotta gud guys haha hahaha halloween
-    happy hav hell hello hey hmm hopefully idk ikr imma info insert inserted irl jk keep lol lmao lmfao love luv mom
-    monday morning naw nope nvm omg omfg oops passenger passengers please plz prayer pls rip rofl rt saturday smh
-    sorry store sum sunday thanksgiving thanks thursday thx tmr tomorrow tonight tho thought tuesday tweet ugh ur vip
-    wanna wednesday whoo wow wtf xd xo xoxo yay yea yeah yesterday yo yup applied baggage basic cabin class economy
-    business insurance departure arrival price total available seats status flight flights order reservation payment
-    confirm duration origin destination step note""".split()
+    aww awww ayyy baby bc bday birthday biz boo boy bro bruh btw christmas cheap click congrats coz damn dear def
+    dude easter error fellas ff finally followers friday fyi girl gonna goodnight gotta gud guys haha hahaha
+    halloween happy hav hell hello hey hmm hopefully idk ikr imma info insert inserted irl jk keep lol lmao lmfao
+    love luv mom monday morning naw nope nvm omg omfg oops passenger passengers please plz prayer pls rip rofl rt
+    saturday smh sorry store sum sunday thanksgiving thanks thursday thx tmr tomorrow tonight tho thought tuesday
+    tweet ugh ur vip wanna wednesday whoo wow wtf xd xo xoxo yay yea yeah yesterday yo yup applied baggage basic
+    cabin class economy business insurance departure arrival price total available seats status flight flights order
+    reservation payment confirm duration origin destination step note size suite band brand glass cotton waterproof
+    material color colour ids indexes structured series kit display vacuum cleaner proposal artist""".split()
 )
 
 # Words in the names of companies and institutions.
 ORGANISATION_WORDS = frozenset(
     """
     academy ag agency air airlines airways alliance association authority bank bank's bros brothers bureau capital
-    church club co co. college commission committee company consulting corp corp. corporation council court department
-    dept enterprises fc federation foundation fund gmbh group holdings hospital hotel inc inc. industries institute
-    insurance labs league ltd ltd. llc llp logistics ministry motors museum network networks news organization
-    organisation partners party plc pharma press records research robotics school senate services society software
-    solutions studio studios supply systems tech technologies times trust union university ventures""".split()
+    church club co co. college commission committee company consulting corp corp. corporation council court
+    department dept enterprises fc federation foundation fund gmbh group holdings hospital hotel inc inc. industries
+    institute insurance labs league ltd ltd. llc llp logistics ministry motors museum network networks news
+    organization organisation partners party plc pharma press records research robotics school senate services
+    society software solutions studio studios supply systems tech technologies times trust union university ventures
+    """.split()
 )

@@ -103,6 +103,21 @@ _SEARCH = _object(
     results=_list(_FOUND), page=_PAGE,
     meta=_object("complete truncated as_of", complete=_B, truncated=_IDS, as_of=_nullable("string")),
 )  # fmt: skip
+_SAME_AS = _object(
+    "source target type tier confidence evidence",
+    source=_S, target=_S, type=_S, tier=_S, confidence=_N, evidence=_S,
+)  # fmt: skip
+_ENTITY_NAME = _object("id label forms events last_occurred_at",
+                       id=_S, label=_S, forms=_IDS, events=_I, last_occurred_at=_TIME)  # fmt: skip
+_ENTITY = _object("id label name names same_as",
+                  id=_S, label=_S, name=_S, names=_list(_ENTITY_NAME), same_as=_list(_SAME_AS))  # fmt: skip
+_MENTION = _object("entity_id name role spans", entity_id=_S, name=_S, role=_S, spans=_list(_list(_I)))
+_ENTITY_EVENT = _object(
+    "event_id position occurred_at session_id agent_id mentions",
+    event_id=_S, position=_POSITION, occurred_at=_TIME, session_id=_nullable("string"), agent_id=_nullable("string"),
+    mentions=_list(_MENTION),
+)  # fmt: skip
+_RELATED = _object("source target type events", source=_S, target=_S, type=_S, events=_I)
 _STAGE = _object(
     "partition stage lag pending waiting_seconds consumers",
     partition=_S, stage=_S, lag=_I, pending=_I, waiting_seconds=_N, consumers=_I,
@@ -206,4 +221,18 @@ SCHEMA_MODE = answer("The mode in force", _object("mode", mode={"enum": ["strict
 SCHEMA_VERSIONS = answer("Every version", _object("event_type versions", event_type=_S, versions=_list(_WHOLE)))
 SCHEMA = answer(
     "The schema", _object("event_type version owner schema", event_type=_S, **_OWNED, schema={"type": "object"})
+)
+ENTITIES = answer("Entities", _object("entities page", entities=_list(_ENTITY), page=_PAGE))
+ENTITY_DETAIL = answer(
+    "The entity, its events newest first, its neighbours",
+    {
+        "allOf": [
+            _ENTITY,
+            _object("events related page", events=_list(_ENTITY_EVENT), related=_list(_RELATED), page=_PAGE),
+        ]
+    },
+)
+ENTITY_DECISION = answer(
+    "What was decided, as an event",
+    _object("event_id position entities same", event_id=_S, position=_POSITION, entities=_IDS, same=_B),
 )

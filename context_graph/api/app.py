@@ -18,6 +18,7 @@ from context_graph import __version__
 from context_graph.api import (
     access,
     dead_letters,
+    entities,
     erasure,
     event_import,
     event_pages,
@@ -57,6 +58,7 @@ from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
+from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.service import Retrieval, RetrievalParts
@@ -122,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(event_import.router)
     app.include_router(event_pages.router)
     app.include_router(events.router)
+    app.include_router(entities.router)
     app.include_router(schemas.router)
     app.include_router(access.router)
     app.include_router(dead_letters.router)
@@ -206,6 +209,7 @@ def _services(resources: Resources, embedders: EmbedderPool) -> Services:
             settings.reads.max_scanned_events,
         ),
         timeline=TimelinePages(timelines, resources.ledger, settings.reads.max_scanned_events),
+        entities=Entities(resources.index.entities, resources.ledger, now_ms, embedder_of),
         waiting=Waiting(resources.groups, resources.generations),
         metrics=Metrics(),
         importer=Importer(ingest, settings.imports),

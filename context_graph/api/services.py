@@ -15,6 +15,7 @@ from context_graph.ingest.importing import Importer
 from context_graph.ingest.ingest import Ingest
 from context_graph.ingest.schemas import Schemas
 from context_graph.observability.metrics import Metrics
+from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.service import Retrieval
 from context_graph.retrieval.sessions import Sessions
@@ -37,6 +38,7 @@ class Services:
     sessions: Sessions
     timeline: TimelinePages
     waiting: Waiting
+    entities: Entities
     metrics: Metrics
     importer: Importer
     idempotency: IdempotencyKeys

@@ -28,6 +28,8 @@ SUMMARY_TYPE = "memory.summary"
 RECEIPT_TYPE = "memory.receipt"
 FEEDBACK_TYPE = "memory.feedback"
 ERASURE_TYPE = "memory.erasure"
+ENTITY_MERGE_TYPE = "memory.entity_merge"
+ENTITY_SPLIT_TYPE = "memory.entity_split"
 
 SERVICE_SESSION = SessionId("context-graph")
 """The service's own session: receipts of requests without a session, tombstones."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from context_graph.domain.document import Document
 from context_graph.domain.event import (
+    ENTITY_MERGE_TYPE,
+    ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
@@ -44,6 +46,8 @@ _COMPOUND = re.compile(
 )
 _MAX_PARTS = 100
 
+_SILENT_TYPES = (RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE)
+
 _Object = dict[str, JsonValue]
 
 
@@ -57,7 +61,7 @@ class Searchable:
 
 def indexed(envelope: Envelope) -> bool:
     """Whether an event is searched: receipts and feedback would find themselves, and tombstones say nothing."""
-    return envelope.event_type not in (RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE)
+    return envelope.event_type not in _SILENT_TYPES
 
 
 def searchable(envelope: Envelope) -> Searchable:

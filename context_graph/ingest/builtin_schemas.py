@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from context_graph.domain.event import ERASURE_TYPE, FEEDBACK_TYPE, RECEIPT_TYPE, SUMMARY_TYPE
+from context_graph.domain.event import (
+    ENTITY_MERGE_TYPE,
+    ENTITY_SPLIT_TYPE,
+    ERASURE_TYPE,
+    FEEDBACK_TYPE,
+    RECEIPT_TYPE,
+    SUMMARY_TYPE,
+)
 from context_graph.ingest.schema_rules import PayloadSchema, compile_schema
 
-RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE)
+RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE)
 
 
 def _schema(title: str, **properties: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +44,8 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     RECEIPT_TYPE: _schema("A context that was served", request={"type": "object"}, items={"type": "array"}),
     FEEDBACK_TYPE: _schema("Whether a served context helped", useful=_IDS, not_useful=_IDS),
     ERASURE_TYPE: _schema("A person or a session was erased"),
+    ENTITY_MERGE_TYPE: _schema("Names that are one thing", entities=_IDS),
+    ENTITY_SPLIT_TYPE: _schema("Names that are different things", entities=_IDS),
 }
 
 

@@ -18,6 +18,8 @@ from pydantic_core import ErrorDetails
 from ulid import ULID
 
 from context_graph.domain.event import (
+    ENTITY_MERGE_TYPE,
+    ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
@@ -44,7 +46,7 @@ Timestamp = Annotated[
     str, StringConstraints(min_length=1, max_length=40), Field(json_schema_extra={"format": "date-time"})
 ]
 
-_RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE)
+_RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE)
 _ROOM = 30  # levels that stored and rendered forms may put around a payload: orjson writes 254 levels and no more
 _DEEPEST = 254 - _ROOM
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?")

@@ -15,8 +15,8 @@ from context_graph.domain.document import Document
 from context_graph.domain.graph import GraphDelta, SummaryNode
 from context_graph.domain.position import Position
 from context_graph.store import documents as fields
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS
 from context_graph.store.graph import event_fields, summary_fields
-from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS
 
 BUCKETS = 2048
 MEMBERS = 5000  # members of a sorted set read at once

@@ -12,27 +12,18 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import orjson
 from redis.exceptions import ResponseError
 
-from context_graph.domain.document import Document, Enrichment, Mention
-from context_graph.domain.graph import timeline_member
+from context_graph.domain.document import Document, Enrichment
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.store import documents as fields
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import Fields, Part, StoredAnswer, StoredDocument
+from context_graph.store.entities import EntityStore, put_entities
 from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import GraphKeys
 
-# Fields of an entity's hash: its label, and one field for each surface form, so that forms need no order to be merged.
-ENTITY_LABEL = "label"
-ENTITY_FORM_PREFIX = "form:"
-# Stage 2's fields of an event's hash (JSON): entity ids in order of first mention; for each of these
-# `[name as first written, role, start, end, start, end …]`, a pair of characters for each mention; keywords.
-EVENT_ENTITIES = "entities"
-EVENT_MENTIONS = "mentions"
-EVENT_KEYWORDS = "keywords"
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
 _STORED = [fields.STORED.get(name, name) for name in _READ]
 
@@ -62,6 +53,11 @@ class Index:
     def at(self, generation: int, dimensions: int | None = None) -> Index:
         """The same in that very generation, whose vectors may have other dimensions."""
         return Index(self._redis, self._dimensions if dimensions is None else dimensions, always(generation))
+
+    @property
+    def entities(self) -> EntityStore:
+        """The entities of the same generation."""
+        return EntityStore(self._redis, self._generation)
 
     async def keys(self, partition: Partition) -> GraphKeys:
         """The keys of this index's generation."""
@@ -123,7 +119,7 @@ class Index:
         for enrichment in enrichments:
             key = keys.vector(enrichment.document.id)
             await self._put(pipe, key, fields.vector_fields(enrichment), fields.VECTOR_PART)
-            _put_entities(pipe, keys, enrichment)
+            put_entities(pipe, keys, enrichment)
         with store_errors("storing enrichments"):
             await pipe.execute()
 
@@ -199,43 +195,6 @@ def is_missing_index(error: ResponseError) -> bool:
     """Whether RediSearch says that the index does not exist (its wording differs between versions)."""
     text = str(error).lower()
     return "no such index" in text or "unknown index name" in text
-
-
-def _put_entities(pipe: Any, keys: GraphKeys, enrichment: Enrichment) -> None:
-    """Entity nodes, their timelines and registry, and what of them the event's own hash shows.
-
-    A summary mentions what its events mention: it adds to no timeline and has no event hash.
-    """
-    document = enrichment.document
-    if document.kind == "summary":
-        return
-    member = timeline_member(document.position, document.id)
-    grouped = _by_entity(enrichment.mentions)
-    for entity_id, mentions in grouped.items():
-        forms = {ENTITY_FORM_PREFIX + mention.name: "" for mention in mentions}
-        pipe.hset(keys.entity(entity_id), mapping={ENTITY_LABEL: mentions[0].label, **forms})
-        pipe.zadd(keys.timeline("entity", entity_id), {member: document.occurred_at})
-        pipe.zadd(keys.registry("entity"), {entity_id: document.occurred_at}, gt=True)
-    shown: dict[str, bytes] = {}
-    if grouped:
-        shown[EVENT_ENTITIES] = orjson.dumps(list(grouped))
-        shown[EVENT_MENTIONS] = orjson.dumps([_shown(group) for group in grouped.values()])
-    if enrichment.keywords:
-        shown[EVENT_KEYWORDS] = orjson.dumps(enrichment.keywords)
-    if shown:
-        pipe.hset(keys.event(document.id), mapping=shown)
-
-
-def _shown(mentions: Sequence[Mention]) -> list[str | int]:
-    places = [place for mention in mentions for place in (mention.start, mention.end)]
-    return [mentions[0].name, mentions[0].role, *places]
-
-
-def _by_entity(mentions: Sequence[Mention]) -> dict[str, list[Mention]]:
-    grouped: dict[str, list[Mention]] = {}
-    for mention in mentions:
-        grouped.setdefault(mention.entity_id, []).append(mention)
-    return grouped
 
 
 def _pairs(answer: Any) -> dict[str, Any]:

@@ -197,6 +197,17 @@ class GraphKeys:
         """Sessions by the ms of their first position, which no later event changes."""
         return f"{self.tag}:started"
 
+    # entities: score 0, read by ranges of their members (store/entities.py)
+    @property
+    def entity_names(self) -> str:
+        """Every entity's id, and every block by which it is looked up."""
+        return f"{self.tag}:names"
+
+    @property
+    def entity_decisions(self) -> str:
+        """What was ever decided about two names."""
+        return f"{self.tag}:decisions"
+
     # what came of it: score 0, members as on timelines, so that their order is the ledger's
     def receipts(self, of: str, identifier: str) -> str:
         """Receipts of the contexts that held an event, told about a user, or were served to a session or an agent."""
@@ -288,6 +299,7 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_P + r":replication-mark", "string", "ledger", "for ever"),
     KeyPattern(_G + r":event:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":entity:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":(names|decisions)", "zset", "derived", "the generation"),
     KeyPattern(_G + r":summary:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":episodes:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":timeline:(session|agent|user|tool|entity):.+", "zset", "derived", "the generation"),

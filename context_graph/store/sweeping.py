@@ -33,8 +33,9 @@ from context_graph.store import documents as fields
 from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.dead_letters import DeadLetter, DeadLetters
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, forget_names
 from context_graph.store.generations import Generations
-from context_graph.store.index import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, is_missing_index
+from context_graph.store.index import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
 from context_graph.store.sweeping_records import RecordSweep
 
@@ -192,6 +193,8 @@ class Sweeper:
         answers = await pipe.execute() if left else []
         tally.removed["mentions"] += sum(answers[0::2])
         tally.removed["entities"] += sum(answers[1::2])
+        gone = [name for name, removed in zip(left, answers[1::2], strict=True) if removed]
+        await forget_names(self._derived, keys, gone)
 
     async def _leave_users(self, keys: GraphKeys, found: Sequence[_Found]) -> None:
         """An erased session's events leave the timelines of whom they were about. A person's own goes at the end."""

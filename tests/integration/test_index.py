@@ -19,7 +19,8 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError
 from context_graph.store.documents import vector_bytes
-from context_graph.store.index import ENTITY_FORM_PREFIX, Index
+from context_graph.store.entities import ENTITY_FORM_PREFIX
+from context_graph.store.index import Index
 from context_graph.store.keys import GraphKeys
 from context_graph.store.queries import Searcher
 from tests.waiting import until

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from context_graph.models.recogniser import open_recogniser
 from context_graph.settings import EntitySettings
-from tests.quality.entities import labelled, wnut
+from tests.quality.entities import labelled, pairs, wnut
 from tests.quality.entities.scores import Score, Spans
 
 
@@ -21,6 +21,7 @@ async def _run(*, missed: bool, posts_of: str) -> None:
         if missed:
             for event, spans in zip(events, named, strict=True):
                 _differences(event.text, labelled.found_in(event, spans), event.labels)
+        _resolution(missed=missed)
         file = wnut.shared_data() / wnut.FILES[posts_of]
         if not file.is_file():
             sys.stdout.write(f"WNUT17: skipped, {file} is not there\n")
@@ -32,6 +33,14 @@ async def _run(*, missed: bool, posts_of: str) -> None:
         if missed:
             for post, spans in zip(posts, found, strict=True):
                 _differences(post.text, wnut.ours(post.text, spans), post.labelled)
+
+
+def _resolution(*, missed: bool) -> None:
+    labelled_pairs = pairs.read_pairs()
+    score, wrong = pairs.measure(labelled_pairs)
+    _table(f"resolution, {len(labelled_pairs)} labelled pairs", {"same": score})
+    for pair in wrong if missed else ():
+        sys.stdout.write(f"  {'-' if pair.same else '+'}{pair.left!r} {pair.right!r}\n")
 
 
 def _table(title: str, scores: Mapping[str, Score]) -> None:

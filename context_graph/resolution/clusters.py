@@ -1,0 +1,123 @@
+"""Clusters of names that are one thing: a function of the set of names and of what was decided about them.
+
+Pairs with evidence are joined, the surest first, ties by id, unless that would put together two names that somebody
+has told apart. A part (a file's bare name, a day without its year) that fits two names which are not each other's is
+nobody's part. Nothing depends on the order in which names or decisions came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from context_graph.domain.entity_names import blocks, split_id
+from context_graph.resolution.evidence import Evidence, Likeness, evidence
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was said last about a pair: that both are one thing, or that they are not; by which event."""
+
+    same: bool
+    event_id: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A SAME_AS edge: two names, and why they are one thing."""
+
+    left: str
+    right: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """`of`: name to the names of its cluster, in order; `links`: the pairs that hold clusters together."""
+
+    of: Mapping[str, tuple[str, ...]]
+    links: tuple[Link, ...] = field(default=())
+
+
+def pair_of(left: str, right: str) -> Pair:
+    """Two ids in order."""
+    return (left, right) if left <= right else (right, left)
+
+
+def cluster(names: Iterable[str], decisions: Mapping[Pair, Decision], likeness: Likeness | None = None) -> Clusters:
+    """The clusters of these entity ids."""
+    known = sorted(set(names))
+    links = {**_found(known, likeness), **_decided(known, decisions)}
+    apart = {pair for pair, decision in decisions.items() if not decision.same}
+    groups = {name: {name} for name in known}
+    kept: list[Link] = []
+    for (left, right), reason in sorted(links.items(), key=lambda item: (-item[1].confidence, item[0])):
+        if (left, right) in apart:
+            continue
+        first, second = groups[left], groups[right]
+        if first is not second:
+            if any(pair_of(one, other) in apart for one in first for other in second):
+                continue
+            first |= second
+            for name in second:
+                groups[name] = first
+        kept.append(Link(left, right, reason))
+    return Clusters({name: tuple(sorted(group)) for name, group in groups.items()}, tuple(kept))
+
+
+def _decided(known: list[str], decisions: Mapping[Pair, Decision]) -> dict[Pair, Evidence]:
+    there = set(known)
+    return {
+        pair: Evidence("decided", 1.0, f"decided by event {decision.event_id}")
+        for pair, decision in decisions.items()
+        if decision.same and there.issuperset(pair)
+    }
+
+
+def may_mean(names: Iterable[str]) -> set[str]:
+    """Normal forms of those among these ids that only their meaning could join."""
+    asked: set[str] = set()
+
+    def ask(left: str, right: str) -> None:
+        asked.update((left, right))
+
+    for left, right in sharing(names):
+        evidence(left, right, ask)
+    return asked
+
+
+def sharing(names: Iterable[str]) -> Iterator[Pair]:
+    """Pairs of these ids that share a block, each once."""
+    by_block: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        for block in blocks(*split_id(name)):
+            by_block.setdefault(block, []).append(name)
+    tried: set[Pair] = set()
+    for members in by_block.values():
+        for pair in combinations(members, 2):
+            if pair not in tried:
+                tried.add(pair)
+                yield pair
+
+
+def _found(known: list[str], likeness: Likeness | None) -> dict[Pair, Evidence]:
+    """The evidence of every pair that shares a block; ambiguous parts left out."""
+    reasons = ((pair, evidence(*pair, likeness)) for pair in sharing(known))
+    return _without_ambiguous({pair: reason for pair, reason in reasons if reason is not None})
+
+
+def _without_ambiguous(found: dict[Pair, Evidence]) -> dict[Pair, Evidence]:
+    wholes: dict[str, list[str]] = {}
+    for (left, right), reason in found.items():
+        if reason.short is not None:
+            wholes.setdefault(reason.short, []).append(right if reason.short == left else left)
+    ambiguous = {
+        short
+        for short, fits in wholes.items()
+        if any(pair_of(one, other) not in found for one, other in combinations(fits, 2))
+    }
+    return {pair: reason for pair, reason in found.items() if reason.short not in ambiguous}

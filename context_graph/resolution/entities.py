@@ -1,0 +1,242 @@
+"""Entities as a reader sees them: names that are one thing together, with the evidence, their events and neighbours.
+
+Clusters are made when they are asked for, from the names that share blocks with the one asked about: what is answered
+is a function of what is in the ledger now, and a merge or split counts as soon as its event is indexed. Bounded: two
+steps from a name to its alikes' alikes, MOST_NAMES around a cluster, NEIGHBOURHOOD events for what is related.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ulid import ULID
+
+from context_graph.domain.entity_names import split_id
+from context_graph.domain.event import ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE, Envelope, EventId, SessionId, TenantId
+from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.position import Position
+from context_graph.errors import FieldProblem, InvalidInput, UnknownThing
+from context_graph.models.embedder import Embedder
+from context_graph.resolution.clusters import Clusters, Decision, Link, cluster, may_mean, pair_of, sharing
+from context_graph.resolution.evidence import Likeness, evidence
+from context_graph.store import codec
+from context_graph.store.entities import EntityEvent, EntityNode, EntityStore
+from context_graph.store.ledger import Appendable, Ledger
+
+MOST_NAMES = 400
+NEIGHBOURHOOD = 200  # newest events of an entity in which its neighbours are counted
+_STEPS = 2
+_SCANNED = 1000  # names one request reads for a query
+_SERVICE_SESSION = SessionId("context-graph")
+EmbedderOf = Callable[[TenantId], Awaitable[Embedder]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Names that are one thing. `id` is that of the name shown; `links` say why the others are it too."""
+
+    id: str
+    label: str
+    name: str
+    names: tuple[EntityNode, ...]
+    links: tuple[Link, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(node.id for node in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPage:
+    """Entities in order of their first name's id; `after` is where the next page begins, None at the end."""
+
+    entities: tuple[Entity, ...]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """RELATED_TO: another entity's name, and in how many of the events looked at both are mentioned."""
+
+    id: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntityDetail:
+    """An entity, a page of the events that mention it (newest first), and what is mentioned beside it."""
+
+    entity: Entity
+    events: tuple[EntityEvent, ...]
+    more: bool
+    neighbours: tuple[Neighbour, ...]
+
+
+class Entities:
+    """Entities of any tenant."""
+
+    def __init__(
+        self, store: EntityStore, ledger: Ledger, now_ms: Callable[[], int], embedder_of: EmbedderOf | None = None
+    ) -> None:
+        """`embedder_of`: the model for the last tier of evidence; without one there is none."""
+        self._store = store
+        self._ledger = ledger
+        self._now_ms = now_ms
+        self._embedder_of = embedder_of
+
+    async def page(self, tenant: Tenant, *, label: str | None, query: str | None, after: str, limit: int) -> EntityPage:
+        """Entities of a label, or all, whose name has `query` in it; stable under what is added meanwhile."""
+        wanted = query.casefold() if query is not None else ""
+        ids: list[str] = []
+        scanned, last = 0, after
+        while len(ids) <= limit and scanned < _SCANNED:
+            found = await self._store.listed(tenant.partitions, last, label, 200)
+            scanned += len(found)
+            ids += [one for one in found if wanted in split_id(one)[1]]
+            if len(found) < 200:
+                last = ""
+                break
+            last = found[-1]
+        shown, rest = ids[:limit], ids[limit:]
+        clusters = await self._clusters(tenant, shown)
+        firsts = [one for one in shown if one == min(n for n in clusters.of[one] if _fits(n, label, wanted))]
+        entities = await self._entities(tenant.partitions, clusters, firsts)
+        return EntityPage(tuple(entities), shown[-1] if rest else last or None)
+
+    async def detail(
+        self, tenant: Tenant, entity_id: str, *, limit: int, before: tuple[int, str] | None = None
+    ) -> EntityDetail:
+        """Raises UnknownThing for a name that no event mentions."""
+        clusters = await self._clusters(tenant, [entity_id])
+        entities = await self._entities(tenant.partitions, clusters, [entity_id])
+        if not entities or entity_id not in entities[0].ids:
+            raise UnknownThing("entity", entity_id)
+        entity = entities[0]
+        events = await self._store.events(tenant.partitions, entity.ids, limit + 1, before)
+        around = events if before is None and limit >= NEIGHBOURHOOD else await self._around(tenant, entity)
+        return EntityDetail(entity, tuple(events[:limit]), len(events) > limit, _neighbours(around))
+
+    async def alike(self, tenant: Tenant, ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Each of these names to all names of its entity, itself included."""
+        clusters = await self._clusters(tenant, ids)
+        return {one: clusters.of[one] for one in ids}
+
+    async def decide(self, tenant: Tenant, ids: Sequence[str], *, same: bool, note: str | None) -> tuple[str, Position]:
+        """Append that these names are one thing, or that each is another; the event's id and position.
+
+        Raises InvalidInput for a name that no event mentions.
+        """
+        known = await self._store.nodes(tenant.partitions, ids)
+        missing = [place for place, one in enumerate(ids) if one not in known]
+        if missing:
+            raise InvalidInput([
+                FieldProblem(f"/entities/{place}", "no event mentions this name", "use an id from GET /v1/entities")
+                for place in missing
+            ])  # fmt: skip
+        made = Envelope(
+            event_id=EventId(f"entity-{ULID().to_uuid7(compliant=True)}"),
+            event_type=ENTITY_MERGE_TYPE if same else ENTITY_SPLIT_TYPE,
+            session_id=_SERVICE_SESSION,
+            agent_id="context-graph",
+            occurred_at=self._now_ms(),
+            origin="derived",
+            payload={"entities": list(ids), "note": note},
+        )
+        appendable = Appendable(made.event_id, made.session_id, codec.encode(made))
+        (appended,) = await self._ledger.append(tenant.partition_of(made.session_id), [appendable])
+        return made.event_id, appended.position
+
+    async def _around(self, tenant: Tenant, entity: Entity) -> Sequence[EntityEvent]:
+        return await self._store.events(tenant.partitions, entity.ids, NEIGHBOURHOOD)
+
+    async def _clusters(self, tenant: Tenant, ids: Sequence[str]) -> Clusters:
+        """Clusters of everything within two steps of these names."""
+        known = set(ids)
+        frontier = set(ids)
+        for _ in range(_STEPS):
+            decided = await self._store.decisions(tenant.partitions, sorted(frontier))
+            near = {name for decision in decided for name in (decision.left, decision.right) if decision.same}
+            near |= _with_evidence(frontier, await self._store.alike(tenant.partitions, frontier))
+            frontier = set(sorted(near - known)[: max(0, MOST_NAMES + len(ids) - len(known))])
+            known |= frontier
+            if not frontier:
+                break
+        # One more look: whatever is alike may make a part ambiguous, even if it belongs to nobody here.
+        known |= await self._store.alike(tenant.partitions, known)
+        decisions = {
+            pair_of(one.left, one.right): Decision(one.same, one.event_id, one.note)
+            for one in await self._store.decisions(tenant.partitions, sorted(known))
+        }
+        return cluster(known, decisions, await self._likeness(tenant, known))
+
+    async def _likeness(self, tenant: Tenant, names: Iterable[str]) -> Likeness | None:
+        """Cosines of the pairs that only their meaning can decide; None when there is none, or no model."""
+        if self._embedder_of is None:
+            return None
+        forms = sorted(may_mean(names))
+        if not forms:
+            return None
+        vectors = await (await self._embedder_of(tenant.name)).embed(forms)
+        row = {form: number for number, form in enumerate(forms)}
+
+        def cosine(left: str, right: str) -> float | None:
+            if left not in row or right not in row:
+                return None
+            return float(np.dot(vectors[row[left]], vectors[row[right]]))
+
+        return cosine
+
+    async def _entities(
+        self, partitions: Sequence[Partition], clusters: Clusters, firsts: Sequence[str]
+    ) -> list[Entity]:
+        wanted = sorted({name for one in firsts for name in clusters.of[one]})
+        nodes = await self._store.nodes(partitions, wanted)
+        found = []
+        for one in firsts:
+            names = tuple(nodes[name] for name in clusters.of[one] if name in nodes)
+            if names:
+                inside = {node.id for node in names}
+                links = tuple(link for link in clusters.links if {link.left, link.right} <= inside)
+                shown = min(names, key=_shown_first)
+                found.append(Entity(shown.id, shown.label, _best_form(shown), names, links))
+        return found
+
+
+def _fits(name: str, label: str | None, wanted: str) -> bool:
+    named, rest = split_id(name)
+    return (label is None or named == label) and wanted in rest
+
+
+def _with_evidence(ids: set[str], others: set[str]) -> set[str]:
+    near: set[str] = set()
+    for left, right in sharing(ids | others):
+        if (left in ids or right in ids) and evidence(left, right, _hopeful) is not None:
+            near |= {left, right}
+    return near
+
+
+def _hopeful(_left: str, _right: str) -> float:
+    """While names are gathered: those that may mean the same are worth a look."""
+    return 1.0
+
+
+def _shown_first(node: EntityNode) -> tuple[bool, int, str]:
+    """The name shown of an entity: no acronym if there is another, the longest, then by id."""
+    return node.label == "acronym", -len(node.id), node.id
+
+
+def _best_form(node: EntityNode) -> str:
+    """The form as written with most capitals, then the first by bytes: `Mia Li` before `mia li` and `MIA LI` last."""
+    title = [form for form in node.forms if form[:1].isupper() and not form.isupper()]
+    return min(title or node.forms or (split_id(node.id)[1],))
+
+
+def _neighbours(events: Sequence[EntityEvent]) -> tuple[Neighbour, ...]:
+    counts: Counter[str] = Counter()
+    for event in events:
+        counts.update(set(event.others))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(Neighbour(one, number) for one, number in ordered[:20])
