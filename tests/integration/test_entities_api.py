@@ -118,7 +118,7 @@ async def test_a_merge_and_a_split_are_events_that_win_and_can_be_taken_back(
 
     # Another generation, fed in the opposite order and twice: the same is decided.
     async with open_resources(service.settings) as resources:
-        tenant = await resources.tenants.get(service.tenant)
+        tenant = await resources.tenants.ensure(service.tenant, 1)
         events = [one for p in tenant.partitions for one in await resources.ledger.after(p, None, 1000)]
         partition = tenant.partition_of(events[-1].envelope.session_id)
         again = resources.index.at(9)
