@@ -10,8 +10,8 @@ import orjson
 from context_graph.domain.edges import Mentioned
 from context_graph.domain.partition import Partition
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS
 from context_graph.store.graph import Graph
-from context_graph.store.index import EVENT_ENTITIES, EVENT_MENTIONS
 
 
 class Mentions:
