@@ -116,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Retry-After", idempotency.REPLAYED, request_ids.HEADER],
             max_age=600,
         )
+    app.include_router(events.posting)  # first: routers are asked in order, and most requests are for these
     app.include_router(memory.router)
     app.include_router(graph.router)  # before events: /v1/events/{id}/lineage is the longer path
     app.include_router(receipts.router)  # and so are /v1/events/{id}/receipts and …/context

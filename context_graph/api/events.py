@@ -24,6 +24,9 @@ from context_graph.ingest.validation import EventIn
 from context_graph.store.ledger import Ledger
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
+posting = APIRouter(prefix="/v1/events", tags=["events"])
+"""The routes that most requests go to. Apart, so that the app asks them first: routers are asked one after the other,
+and that took a fifth of the processor time of a single append."""
 
 _EVENT_SCHEMA = EventIn.model_json_schema()
 _BATCH_SCHEMA = {
@@ -35,7 +38,7 @@ _BATCH_SCHEMA = {
 }
 
 
-@router.post(
+@posting.post(
     "",
     status_code=201,
     summary="Append one event",
@@ -78,7 +81,7 @@ async def _append_one(services: Services, tenant: Tenant, content: bytes) -> Res
     return json_response(body, 201 if outcome.status == "created" else 200)
 
 
-@router.post(
+@posting.post(
     "/batch",
     status_code=207,
     summary="Append up to 1,000 events",
