@@ -22,6 +22,7 @@ from context_graph.domain.stages import STAGES
 from context_graph.domain.text import indexed
 from context_graph.local.process import Child, Program, last_lines
 from context_graph.settings import Settings
+from context_graph.store import documents as fields
 from context_graph.store.connection import open_redis
 from context_graph.store.graph import Graph
 from projections.worker import Projection
@@ -174,8 +175,10 @@ async def test_after_many_kills_everything_is_there_once(resources: Resources, t
     documents = [key.removeprefix("doc:") for key in state if key.startswith("doc:")]
     vectors = [key.split(":", 2)[2] for key in state if key.startswith("vec:")]
     assert sorted(documents) == sorted(vectors) == sorted(expected)
-    assert all({"meta", "text", "at"} <= set(state[f"doc:{name}"]) for name in documents)
-    assert all({"vec", "model", "at"} <= set(state[f"vec:0:{name}"]) for name in vectors)
+    assert all({fields.META, fields.STORED[fields.TEXT], fields.AT} <= set(state[f"doc:{name}"]) for name in documents)
+    assert all(
+        {fields.STORED[fields.VECTOR], fields.MODEL, fields.AT} <= set(state[f"vec:0:{name}"]) for name in vectors
+    )
     found = await resources.index.statistics(partition)
     assert (found.documents, found.vectors, found.failed) == (len(expected), len(expected), 0)
 

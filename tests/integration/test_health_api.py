@@ -47,8 +47,9 @@ async def test_an_old_event_that_a_worker_holds_makes_the_service_not_ready(
         await resources.ledger_redis.xadd(PartitionKeys(partition).ledger, {"e": body}, id=day_old.stream_id)
         await resources.groups.ensure(partition, "projection")
         assert await resources.groups.read([partition], "projection", "stuck", 1)
-        ten_minutes: dict[str, Any] = {"min_idle_time": 0, "message_ids": [day_old.stream_id], "idle": 600_000}
-        await resources.ledger_redis.xclaim(PartitionKeys(partition).ledger, "projection", "stuck", **ten_minutes)
+        # Long enough to be a stall, too short for another worker to take it over.
+        minutes: dict[str, Any] = {"min_idle_time": 0, "message_ids": [day_old.stream_id], "idle": 300_000}
+        await resources.ledger_redis.xclaim(PartitionKeys(partition).ledger, "projection", "stuck", **minutes)
         await resources.source.reports.beat("stuck", WorkerReport("projection", 0), 60_000)
         await resources.tenants.ensure(name, 1)
         answer = await http.get("/health/ready")
