@@ -119,8 +119,9 @@ _ENTITY_EVENT = _object(
 )  # fmt: skip
 _RELATED = _object("source target type events", source=_S, target=_S, type=_S, events=_I)
 _STAGE = _object(
-    "partition stage lag pending waiting_seconds consumers",
-    partition=_S, stage=_S, lag=_I, pending=_I, waiting_seconds=_N, consumers=_I,
+    "partition stage lag pending again parked waiting_seconds oldest_pending_seconds consumers dead_letters lost",
+    partition=_S, stage=_S, lag=_I, pending=_I, again=_I, parked=_I, waiting_seconds=_N,
+    oldest_pending_seconds=_nullable("number"), consumers=_I, dead_letters=_I, lost=_I,
 )  # fmt: skip
 _READINESS = _object(
     "status problems stages dead_letters",

@@ -1,21 +1,18 @@
-"""What `context-graph doctor` concludes: a table of pure checks over a frozen record of facts.
+"""What readiness and `context-graph doctor` conclude: one table of pure checks over a frozen record of facts.
 
 Each check reads the facts and answers with findings, in plain words and with a remedy; adding a check is adding a row.
-How the facts were gathered is the command's business.
+Readiness fails on what is `wrong`; the doctor shows everything, and has tried the models too. What a stage may do is
+judged by `domain/stages.py`, a server by `domain/redis_safety.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
+from context_graph.domain.findings import Finding
 from context_graph.domain.redis_safety import NEARLY_FULL, RedisFacts, redis_findings
-
-Level = Literal["ok", "warn", "wrong"]
-
-
-_MANY_BEHIND = 1_000  # events that an operator should know to be waiting
+from context_graph.domain.stages import StageLimits, StageProgress, stage_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +27,14 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """A partition's vector index: its dimensions, None when there is no index yet."""
+    """A partition's vector index: its dimensions, None when there is no index yet, and those it is to have.
+
+    `expected` None: those of the settings.
+    """
 
     partition: str
     dimensions: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class StageFacts:
-    """How far a stage is over all partitions: events undelivered and unfinished, living workers, their idle time."""
-
-    group: str
-    worker: str
-    lag: int
-    pending: int
-    idle_seconds: float | None
-    living: int
-    dead_letters: int
+    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +54,12 @@ class Facts:
     data_dir: str
     durability: str
     dimensions: int
-    stall_seconds: float
-    dead_letter_limit: int
+    limits: StageLimits
     redis: RedisFacts | None
     redis_problem: str | None
     models: tuple[ModelFacts, ...]
     indexes: tuple[IndexFacts, ...] = ()
-    stages: tuple[StageFacts, ...] = ()
+    stages: tuple[StageProgress, ...] = ()
     tenants: int = 0
     replicas: int = 1
     """CG_LEDGER__REPLICAS."""
@@ -80,16 +67,6 @@ class Facts:
     archive: ArchiveFacts | None = None
     sealed: bool = True
     """Whether there is a master key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor's answer."""
-
-    level: Level
-    subject: str
-    words: str
-    remedy: str = ""
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -167,8 +144,9 @@ def _indexes(facts: Facts) -> list[Finding]:
         elif index.dimensions is None:
             words = f"partition {index.partition} has no index yet; the enrichment worker makes it"
             findings.append(Finding("warn", "index", words, "start `context-graph worker enrichment`"))
-        elif index.dimensions != facts.dimensions:
-            words = f"partition {index.partition} is indexed with {index.dimensions} dimensions, not {facts.dimensions}"
+        elif index.dimensions != (index.expected or facts.dimensions):
+            expected = index.expected or facts.dimensions
+            words = f"partition {index.partition} is indexed with {index.dimensions} dimensions, not {expected}"
             remedy = f"set CG_EMBEDDING__DIMENSIONS={index.dimensions}, or rebuild the index"
             findings.append(Finding("wrong", "index", words, remedy))
         else:
@@ -206,30 +184,18 @@ def _archive(facts: Facts) -> list[Finding]:
 
 
 def _stages(facts: Facts) -> list[Finding]:
-    return [_stage(stage, facts.stall_seconds) for stage in facts.stages]
-
-
-def _stage(stage: StageFacts, stall_seconds: float) -> Finding:
-    behind = stage.lag + stage.pending
-    words = f"{stage.group}: {behind:,} events to go, workers: {stage.living}"
-    if stage.living == 0:
-        return Finding("wrong", "stages", words, f"start `context-graph worker {stage.worker}`")
-    if behind and stage.idle_seconds is not None and stage.idle_seconds > stall_seconds:
-        age = f"none was taken for {stage.idle_seconds:.0f} s"
-        return Finding("wrong", "stages", f"{words}, {age}", f"look at the log of worker {stage.worker}")
-    if behind > _MANY_BEHIND:
-        return Finding("warn", "stages", words, f"it goes on by itself; sooner with more `worker {stage.worker}`")
-    return Finding("ok", "stages", words)
-
-
-def _dead_letters(facts: Facts) -> list[Finding]:
+    """What is to be said of each partition, and one line for each stage of which nothing is."""
     findings: list[Finding] = []
-    for stage in facts.stages:
-        if stage.dead_letters:
-            level: Level = "wrong" if stage.dead_letters > facts.dead_letter_limit else "warn"
-            words = f"{stage.group}: {stage.dead_letters:,} events could not be handled"
-            findings.append(Finding(level, "dead letters", words, f"look at the log of worker {stage.worker}"))
-    if facts.stages and not findings:
+    sound: dict[str, list[StageProgress]] = {}
+    for progress in facts.stages:
+        found = stage_findings(progress, facts.limits)
+        findings += found
+        if not any(finding.subject == "stages" for finding in found):
+            sound.setdefault(progress.stage.name, []).append(progress)
+    for name, those in sound.items():
+        words = f"{name}: {sum(p.waiting for p in those):,} events to go, workers: {max(p.living for p in those)}"
+        findings.append(Finding("ok", "stages", words))
+    if facts.stages and not any(progress.dead_letters for progress in facts.stages):
         findings.append(Finding("ok", "dead letters", "none"))
     return findings
 
@@ -244,5 +210,4 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _sealing,
     _indexes,
     _stages,
-    _dead_letters,
 )

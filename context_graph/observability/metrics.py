@@ -1,64 +1,100 @@
 """The closed catalogue of metrics: every name the service exports, with its labels and unit.
 
-Counters and histograms are kept by the process that answers; what is known to Redis (lag, pending, dead letters) is
-read when it is asked for. The registry belongs to the process that opens it; nothing is global.
+Three kinds. A process counts its own (requests, latencies). What Redis knows of the stages, dead letters and indexes is
+read when it is asked for, so a partition that is gone is gone from the answer. What worker processes count comes with
+their heartbeats: a worker's series begin at 0 when it starts and end when it dies, as those of any process that is
+scraped; what it counted between its last heartbeat and its death is not seen.
+
+The registry belongs to the process that opens it; nothing is global.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
+_STAGE = ("partition", "stage", "group")
+_WORKER = ("worker", "stage")
+
 
 @dataclass(frozen=True, slots=True)
-class StageReading:
-    """How far a stage is in a partition, for the gauges. `waiting_seconds`: age of its oldest unhandled event."""
+class Row:
+    """A metric: its name (counters get `_total` when exported), kind, what it says, and its labels."""
 
-    partition: str
-    stage: str
-    lag: int
-    pending: int
-    waiting_seconds: float
-    consumers: int
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+CATALOGUE: tuple[Row, ...] = (
+    # counted by the process that answers
+    Row("cg_ingested_events", "counter", "Events by outcome", ("status",)),
+    Row("cg_refused_requests", "counter", "Requests refused before anything was written", ("reason",)),
+    Row("cg_schema_warnings", "counter", "Events kept although they differ from their schema"),
+    Row("cg_request_seconds", "histogram", "Time of a use case", ("operation",)),
+    # read from Redis
+    Row("cg_stage_lag_events", "gauge", "Events not yet delivered to a stage", _STAGE),
+    Row("cg_stage_pending_events", "gauge", "Delivered, not acknowledged", _STAGE),
+    Row("cg_stage_again_events", "gauge", "To be delivered once more: re-driven, or found in the archive", _STAGE),
+    Row("cg_stage_parked_events", "gauge", "Waiting behind a failed event of their session", _STAGE),
+    Row("cg_stage_waiting_seconds", "gauge", "Age of the oldest unfinished event", _STAGE),
+    Row("cg_stage_oldest_pending_seconds", "gauge", "Time that a worker has held the oldest event it took", _STAGE),
+    Row("cg_stage_consumers", "gauge", "Living members of a stage's group", _STAGE),
+    Row("cg_stage_trimmed_unread_gaps", "gauge", "Stretches trimmed unread that are being looked for", _STAGE),
+    Row("cg_stage_lost_events", "gauge", "Events trimmed unread that no archive holds", _STAGE),
+    Row("cg_dead_letters", "gauge", "Dead letters", _STAGE),
+    Row("cg_index_documents", "gauge", "Documents in the text index", ("partition",)),
+    Row("cg_index_vectors", "gauge", "Vectors in the vector index", ("partition",)),
+    Row("cg_llm_calls", "gauge", "Calls of the language model so far", ("tenant", "outcome")),
+    Row("cg_llm_tokens", "gauge", "Tokens of the language model so far", ("tenant", "direction")),
+    # told by workers with their heartbeats
+    Row("cg_worker_heartbeat_age_seconds", "gauge", "Since the last heartbeat; of the dead for an hour", _WORKER),
+    Row("cg_worker_events", "counter", "Events handled", _WORKER),
+    Row("cg_worker_batches", "counter", "Batches given to the handler, failed ones included", _WORKER),
+    Row("cg_worker_busy_seconds", "counter", "Time in the handler", _WORKER),
+    Row("cg_worker_events_per_second", "gauge", "Rate between the last two heartbeats", _WORKER),
+    Row("cg_worker_retries", "counter", "Events to be tried again after a failure", _WORKER),
+    Row("cg_worker_dead_letters", "counter", "Events given up", _WORKER),
+    Row("cg_worker_took_over_events", "counter", "Events taken over from other workers", _WORKER),
+    Row("cg_worker_outages", "counter", "Failed tries because a store or a model was away", _WORKER),
+    Row("cg_worker_recovered_events", "counter", "Events trimmed unread and found in the archive", _WORKER),
+    Row("cg_worker_lost_events", "counter", "Events trimmed unread and found nowhere", _WORKER),
+    Row("cg_worker_parked_events", "counter", "Events parked behind a failed one of their session", _WORKER),
+)
+_ROWS = {row.name: row for row in CATALOGUE}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A value that was read, for a row of the catalogue; labels in the row's order."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
 
 
 class Metrics:
     """The metrics of one process."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self.ingested = Counter("cg_ingested_events", "Events by outcome", ["status"], registry=registry)
-        self.refused = Counter(
-            "cg_refused_requests", "Requests refused before anything was written", ["reason"], registry=registry
-        )
-        self.schema_warnings = Counter(
-            "cg_schema_warnings", "Events kept although they differ from their schema", registry=registry
-        )
-        self._seconds = Histogram(
-            "cg_request_seconds", "Time of a use case", ["operation"], buckets=_SECONDS, registry=registry
-        )
-        labels = ["partition", "stage"]
-        self._lag = Gauge("cg_stage_lag_events", "Events not yet delivered to a stage", labels, registry=registry)
-        self._pending = Gauge("cg_stage_pending_events", "Delivered, not acknowledged", labels, registry=registry)
-        self._waiting = Gauge("cg_stage_waiting_seconds", "Age of the oldest unhandled", labels, registry=registry)
-        self._consumers = Gauge("cg_stage_consumers", "Members of a stage's group", labels, registry=registry)
-        self._dead = Gauge("cg_dead_letters", "Dead letters", ["partition"], registry=registry)
-        self._documents = Gauge("cg_index_documents", "Documents in the text index", ["partition"], registry=registry)
-        self._model_calls = Gauge(
-            "cg_llm_calls", "Calls of the language model so far", ["tenant", "outcome"], registry=registry
-        )
-        self._model_tokens = Gauge(
-            "cg_llm_tokens", "Tokens of the language model so far", ["tenant", "direction"], registry=registry
-        )
-        self._vectors = Gauge("cg_index_vectors", "Vectors in the vector index", ["partition"], registry=registry)
+        self._registry = CollectorRegistry()
+        self.ingested = self._counter("cg_ingested_events")
+        self.refused = self._counter("cg_refused_requests")
+        self.schema_warnings = self._counter("cg_schema_warnings")
+        row = _ROWS["cg_request_seconds"]
+        self._seconds = Histogram(row.name, row.help, row.labels, buckets=_SECONDS, registry=self._registry)
 
     @contextmanager
     def timed(self, operation: str) -> Iterator[None]:
@@ -69,27 +105,29 @@ class Metrics:
         finally:
             self._seconds.labels(operation).observe(perf_counter() - began)
 
-    def set_stage(self, reading: StageReading) -> None:
-        """What a look at Redis has found of a stage."""
-        names = (reading.partition, reading.stage)
-        self._lag.labels(*names).set(reading.lag)
-        self._pending.labels(*names).set(reading.pending)
-        self._waiting.labels(*names).set(reading.waiting_seconds)
-        self._consumers.labels(*names).set(reading.consumers)
+    def exposition(self, samples: Iterable[Sample]) -> bytes:
+        """What this process counts and what was read, in Prometheus' text format. KeyError: no row of that name."""
+        read = CollectorRegistry()
+        read.register(_Read(samples))
+        return generate_latest(self._registry) + generate_latest(read)
 
-    def set_partition(self, partition: str, *, dead_letters: int, documents: int, vectors: int) -> None:
-        """What a look at Redis has found of a partition."""
-        self._dead.labels(partition).set(dead_letters)
-        self._documents.labels(partition).set(documents)
-        self._vectors.labels(partition).set(vectors)
+    def _counter(self, name: str) -> Counter:
+        row = _ROWS[name]
+        return Counter(row.name, row.help, row.labels, registry=self._registry)
 
-    def set_model_use(self, tenant: str, calls: Mapping[str, int], tokens: Mapping[str, int]) -> None:
-        """What a tenant has asked of the language model: calls by outcome, tokens by direction."""
-        for outcome, count in calls.items():
-            self._model_calls.labels(tenant, outcome).set(count)
-        for direction, count in tokens.items():
-            self._model_tokens.labels(tenant, direction).set(count)
 
-    def exposition(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
+class _Read(Collector):
+    """Samples as families, in the order of the catalogue."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for sample in samples:
+            family = self._families.get(sample.name)
+            if family is None:
+                row = _ROWS[sample.name]
+                kind = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
+                family = self._families[sample.name] = kind(row.name, row.help, labels=row.labels)
+            family.add_metric(sample.labels, sample.value)
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._families[row.name] for row in CATALOGUE if row.name in self._families]

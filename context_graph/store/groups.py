@@ -47,7 +47,8 @@ class GroupState:
     """How far a group is in a partition: `lag` entries undelivered, `pending` delivered but not acknowledged.
 
     `again`: entries that are to be delivered once more (re-driven, or found in the archive). `parked`: those that wait
-    behind a failed one of their session. `gaps`: what was trimmed unread and is not made good yet, in words.
+    behind a failed one of their session. `gaps`: what was trimmed unread and is not made good yet, in words;
+    `gap_problems`: the same where that does not go on, and why.
     `unfinished`: the first position that somebody works on, or that was trimmed unread.
     """
 
@@ -60,6 +61,7 @@ class GroupState:
     again: int = 0
     parked: int = 0
     gaps: tuple[str, ...] = ()
+    gap_problems: tuple[str, ...] = ()
     unfinished: Position | None = None
 
     def has_passed(self, position: Position) -> bool:
@@ -280,7 +282,8 @@ class Groups:
             consumers=int(info["consumers"]),
             again=again,
             parked=parked,
-            gaps=tuple(gap.words for gap in open_gaps),
+            gaps=tuple(gap.words for gap in open_gaps if not gap.problem),
+            gap_problems=tuple(f"{gap.words}: {gap.problem}" for gap in open_gaps if gap.problem),
             unfinished=min(worked_on, default=None),
         )
 
@@ -353,13 +356,14 @@ class _Gap:
     after: Position
     left: int
     words: str
+    problem: str
 
     @classmethod
     def of(cls, bucket: int, raw: bytes) -> _Gap:
         known: Any = orjson.loads(raw)
         left = max(known["expected"] - known["found"], 1)
         words = f"{left:,} events behind {known['after']} were trimmed unread"
-        return cls(Position.of_stream_id(bucket, known["after"]), left, f"{words}: {known['problem'] or 'in work'}")
+        return cls(Position.of_stream_id(bucket, known["after"]), left, words, known["problem"])
 
 
 def _now_ms() -> int:

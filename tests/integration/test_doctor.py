@@ -12,8 +12,10 @@ import pytest
 
 from context_graph.bootstrap import Resources
 from context_graph.cli.doctor import gather
+from context_graph.domain.findings import Finding
 from context_graph.domain.redis_safety import RedisFacts, redis_problems, version_numbers
-from context_graph.local.checks import Facts, Finding, IndexFacts, ModelFacts, StageFacts, examine
+from context_graph.domain.stages import PROJECTION, StageLimits, StageProgress
+from context_graph.local.checks import Facts, IndexFacts, ModelFacts, examine
 from context_graph.local.redis_server import embedded_redis
 from context_graph.settings import Settings
 from context_graph.store.connection import open_redis
@@ -31,13 +33,12 @@ WELL = RedisFacts(
     last_rewrite_ok=True,
     replicas=0,
 )
-STAGE = StageFacts("projection", "projection", lag=0, pending=0, idle_seconds=None, living=1, dead_letters=0)
+STAGE = StageProgress("t.0", PROJECTION, lag=0, pending=0, waiting_seconds=0.0, living=1, idle_seconds=None)
 HEALTHY = Facts(
     data_dir=".context-graph",
     durability="fast",
     dimensions=384,
-    stall_seconds=60,
-    dead_letter_limit=100,
+    limits=StageLimits(stall_seconds=60, dead_letters=100, parked=1000),
     redis=WELL,
     redis_problem=None,
     models=(ModelFacts("minilm", "vectors", dimensions=384), ModelFacts("spacy", "entities")),
@@ -80,16 +81,22 @@ def test_nothing_is_said_against_a_healthy_service() -> None:
         (replace(HEALTHY, models=(ModelFacts("m", "vectors", dimensions=768),)), "wrong", "768", "DIMENSIONS=768"),
         (replace(HEALTHY, indexes=(IndexFacts("t.0", 768),)), "wrong", "768 dimensions, not 384", "rebuild"),
         (replace(HEALTHY, indexes=(IndexFacts("t.0", None),)), "warn", "no index yet", "worker enrichment"),
-        (replace(HEALTHY, stages=(replace(STAGE, living=0, lag=3),)), "wrong", "3 events to go", "worker projection"),
         (
-            replace(HEALTHY, stages=(replace(STAGE, pending=1, idle_seconds=61.0),)),
+            replace(HEALTHY, stages=(replace(STAGE, living=0, lag=3, waiting_seconds=61.0),)),
             "wrong",
-            "none was taken for 61 s",
+            "3 events wait",
+            "worker projection",
+        ),
+        (replace(HEALTHY, stages=(replace(STAGE, living=0),)), "warn", "no worker lives", "worker projection"),
+        (
+            replace(HEALTHY, stages=(replace(STAGE, pending=1, waiting_seconds=61.0, idle_seconds=61.0),)),
+            "wrong",
+            "taken none for 61 s",
             "log of worker projection",
         ),
         (replace(HEALTHY, stages=(replace(STAGE, lag=5000, idle_seconds=0.5),)), "warn", "5,000 events", "by itself"),
-        (replace(HEALTHY, stages=(replace(STAGE, dead_letters=2),)), "warn", "2 events could not", "log"),
-        (replace(HEALTHY, stages=(replace(STAGE, dead_letters=101),)), "wrong", "101 events could not", "log"),
+        (replace(HEALTHY, stages=(replace(STAGE, dead_letters=2),)), "warn", "2 dead letters", "re-drive"),
+        (replace(HEALTHY, stages=(replace(STAGE, dead_letters=101),)), "wrong", "101 dead letters", "re-drive"),
         (replace(HEALTHY, tenants=0, indexes=(), stages=()), "warn", "no tenant", "up"),
     ],
 )
@@ -152,7 +159,11 @@ async def test_gathering_sees_the_ledger_and_stages_without_workers(settings: Se
     assert [model.problem for model in facts.models] == [None, None]
     assert facts.models[0].dimensions == 384
     assert (facts.tenants, facts.events) == (1, 0)
-    assert {stage.group: stage.living for stage in facts.stages} == {"projection": 0, "indexing": 0, "enrichment": 0}
+    assert {stage.stage.group: stage.living for stage in facts.stages} == {
+        "projection": 0,
+        "indexing": 0,
+        "enrichment": 0,
+    }
     assert [index.partition for index in facts.indexes] == ["default.0", "default.1"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,6 +12,7 @@ from context_graph.bootstrap import open_resources
 from context_graph.domain.event import Envelope, EventId, SessionId, TenantId
 from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
+from context_graph.observability.metrics import CATALOGUE
 from context_graph.store import codec
 from context_graph.store.keys import PartitionKeys
 from context_graph.store.model_usage import ModelTotals, ModelUsage
@@ -70,7 +73,8 @@ async def test_metrics_count_what_was_ingested_and_show_every_stage(service: Ser
     text = (await http.get("/metrics")).text
     assert 'cg_ingested_events_total{status="created"}' in text
     for stage in ("projection", "indexing", "enrichment"):
-        assert f'cg_stage_lag_events{{partition="{service.tenant}.0",stage="{stage}"}} 0.0' in text
+        labels = f'group="{stage}",partition="{service.tenant}.0",stage="{stage}"'
+        assert f"cg_stage_lag_events{{{labels}}} 0.0" in text
     assert 'cg_request_seconds_count{operation="context"}' in text
 
 
@@ -96,3 +100,97 @@ async def test_every_problem_type_is_explained(http: httpx2.AsyncClient) -> None
     assert explained.status_code == 200
     assert explained.json()["title"] == refused["title"]
     assert (await http.get("/problems/unheard-of")).status_code == 404
+
+
+async def test_what_workers_count_reaches_the_metrics_with_their_heartbeats(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    await settled(http, await post_all(http, [event(1), event(2)]))
+
+    async def counted() -> bool:
+        text = (await http.get("/metrics")).text
+        done = _values(text, "cg_worker_events_total", 'stage="projection"')
+        ages = _values(text, "cg_worker_heartbeat_age_seconds", 'stage="projection"')
+        return max(done, default=0) >= 2 and min(ages) < 5
+
+    await until(counted)
+    async with open_resources(service.settings) as resources:
+        await resources.source.reports.beat("projection-gone", WorkerReport("projection", 0, events=7), 1)
+
+        async def mourned() -> bool:
+            text = (await http.get("/metrics")).text
+            [age] = _values(text, "cg_worker_heartbeat_age_seconds", 'worker="projection-gone"')
+            return age > 0 and not _values(text, "cg_worker_events_total", 'worker="projection-gone"')
+
+        await until(mourned)
+        await resources.source.reports.leave("projection-gone")
+    assert "projection-gone" not in (await http.get("/metrics")).text
+
+
+def _values(text: str, name: str, label: str) -> list[float]:
+    return [
+        float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + "{") and label in line
+    ]
+
+
+async def test_every_exported_name_is_in_the_catalogue_and_the_runbooks_name_none_that_is_not(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    await settled(http, await post_all(http, [event(1)]))
+    text = (await http.get("/metrics")).text
+    exported = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    suffixes = ("_total", "_created", "_bucket", "_count", "_sum")
+    known = {row.name for row in CATALOGUE}
+    assert {_bare(name, suffixes) for name in exported} <= known
+    stages = {row.name for row in CATALOGUE if row.labels[:1] == ("partition",)}
+    assert stages <= exported
+    for page in (Path(__file__).parents[2] / "deploy").rglob("*.md"):
+        named = set(re.findall(r"\bcg_[a-z_]+\b", page.read_text()))
+        assert {_bare(name, suffixes) for name in named} <= known, page
+
+
+def _bare(name: str, suffixes: tuple[str, ...]) -> str:
+    return next((name.removesuffix(suffix) for suffix in suffixes if name.endswith(suffix)), name)
+
+
+async def test_dead_letters_over_their_limit_make_the_service_not_ready(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    partition = Tenant(TenantId(service.tenant)).partitions[0]
+    limit = service.settings.delivery.dead_letter_limit
+    async with open_resources(service.settings) as resources:
+        letters = resources.dead_letters
+        for number in range(limit + 1):
+            await letters.bury(
+                partition, "indexing", Position(0, 1_700_000_000_000, number), event_id=f"e{number}", reason="r",
+                traceback="", deliveries=1,
+            )  # fmt: skip
+        answer = await http.get("/health/ready")
+        assert answer.status_code == 503
+        [problem] = [problem for problem in answer.json()["problems"] if service.tenant in problem]
+        assert f"indexing: {limit + 1} dead letters, more than {limit}" in problem
+        labels = f'group="indexing",partition="{partition}",stage="indexing"'
+        assert f"cg_dead_letters{{{labels}}} {limit + 1}.0" in (await http.get("/metrics")).text
+        assert answer.json()["dead_letters"][str(partition)] == limit + 1
+        await letters.discard(partition, await letters.listed(partition, limit=1))
+        assert (await http.get("/health/ready")).status_code == 200
+        await letters.discard(partition, await letters.listed(partition, limit=limit))
+
+
+async def test_lost_events_make_the_service_not_ready_until_somebody_has_seen_them(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    partition = Tenant(TenantId(service.tenant)).partitions[0]
+    place = Position(0, 1_700_000_000_000, 5)
+    async with open_resources(service.settings) as resources:
+        await resources.dead_letters.bury(
+            partition, "projection", place, event_id="", reason="gone", traceback="", deliveries=0, lost=5,
+            after=Position(0, 1_700_000_000_000, 0),
+        )  # fmt: skip
+        answer = await http.get("/health/ready")
+        assert answer.status_code == 503
+        assert any("5 events were trimmed unread" in problem for problem in answer.json()["problems"])
+        labels = f'group="projection",partition="{partition}",stage="projection"'
+        assert f"cg_stage_lost_events{{{labels}}} 5.0" in (await http.get("/metrics")).text
+        await resources.dead_letters.discard(partition, await resources.dead_letters.listed(partition))
+    assert (await http.get("/health/ready")).status_code == 200

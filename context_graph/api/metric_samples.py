@@ -1,0 +1,80 @@
+"""What `/metrics` reads: the stages, dead letters, indexes and workers, as samples of the catalogue."""
+
+from __future__ import annotations
+
+from context_graph.bootstrap import Resources
+from context_graph.domain.event import TenantId
+from context_graph.domain.stages import StageProgress
+from context_graph.facts import fed_stages
+from context_graph.observability.metrics import Sample
+from context_graph.store.model_usage import ModelUsage
+from context_graph.store.worker_reports import KnownWorker
+
+_COUNTED: tuple[tuple[str, str], ...] = (
+    ("cg_worker_events", "events"),
+    ("cg_worker_batches", "batches"),
+    ("cg_worker_busy_seconds", "busy_seconds"),
+    ("cg_worker_events_per_second", "rate"),
+    ("cg_worker_retries", "retries"),
+    ("cg_worker_dead_letters", "dead_letters"),
+    ("cg_worker_took_over_events", "took_over"),
+    ("cg_worker_outages", "outages"),
+    ("cg_worker_recovered_events", "recovered"),
+    ("cg_worker_lost_events", "lost"),
+    ("cg_worker_parked_events", "parked"),
+)
+"""Which number of a worker's report is which metric."""
+
+
+async def read_samples(resources: Resources) -> list[Sample]:
+    """Everything that is read for one answer. Raises StoreUnavailable."""
+    samples: list[Sample] = []
+    for tenant in await resources.tenants.all():
+        samples += await _model_use(resources, tenant.name)
+        async for partition, stages in fed_stages(resources, tenant):
+            for progress in stages:
+                samples += stage_samples(progress)
+            index = await resources.index.statistics(partition)
+            samples.append(Sample("cg_index_documents", (str(partition),), index.documents))
+            samples.append(Sample("cg_index_vectors", (str(partition),), index.vectors))
+    for worker in await resources.source.reports.known():
+        samples += worker_samples(worker)
+    return samples
+
+
+def stage_samples(progress: StageProgress) -> list[Sample]:
+    """How far a stage is in a partition."""
+    labels = (progress.partition, progress.stage.name, progress.stage.group)
+    values: tuple[tuple[str, float], ...] = (
+        ("cg_stage_lag_events", progress.lag),
+        ("cg_stage_pending_events", progress.pending),
+        ("cg_stage_again_events", progress.again),
+        ("cg_stage_parked_events", progress.parked),
+        ("cg_stage_waiting_seconds", progress.waiting_seconds),
+        ("cg_stage_oldest_pending_seconds", progress.held_seconds or 0.0),
+        ("cg_stage_consumers", progress.living),
+        ("cg_stage_trimmed_unread_gaps", len(progress.gaps) + len(progress.gap_problems)),
+        ("cg_stage_lost_events", progress.lost),
+        ("cg_dead_letters", progress.dead_letters),
+    )
+    return [Sample(name, labels, value) for name, value in values]
+
+
+def worker_samples(worker: KnownWorker) -> list[Sample]:
+    """A worker's age and, while it lives, what it has done."""
+    group = worker.report.stage if worker.report is not None else worker.consumer.partition("-")[0]
+    labels = (worker.consumer, group)
+    samples = [Sample("cg_worker_heartbeat_age_seconds", labels, worker.age_seconds)]
+    if worker.report is not None:
+        samples += [Sample(name, labels, getattr(worker.report, attribute)) for name, attribute in _COUNTED]
+    return samples
+
+
+async def _model_use(resources: Resources, tenant: TenantId) -> list[Sample]:
+    asked = await ModelUsage(resources.ledger_redis).totals(tenant)
+    calls = {"answered": asked.calls - asked.refused, "refused": asked.refused, "failed": asked.failed}
+    tokens = {"input": asked.input_tokens, "output": asked.output_tokens}
+    return [
+        *(Sample("cg_llm_calls", (tenant, outcome), count) for outcome, count in calls.items()),
+        *(Sample("cg_llm_tokens", (tenant, direction), count) for direction, count in tokens.items()),
+    ]

@@ -1,0 +1,72 @@
+"""The facts of a running service, gathered once for everybody who judges it: readiness, `doctor`, `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from context_graph.bootstrap import Resources
+from context_graph.delivery.progress import limits_of, read_progress
+from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.stages import StageProgress, stages_of
+from context_graph.local.checks import Facts, IndexFacts
+from context_graph.settings import Settings
+from context_graph.store.readiness import read_redis_facts
+
+
+def facts_of(settings: Settings) -> Facts:
+    """What the settings alone say: no Redis, no models."""
+    return Facts(
+        data_dir=str(settings.data_dir),
+        durability=settings.ledger.durability,
+        replicas=settings.ledger.replicas,
+        sealed=settings.vault.master_key is not None,
+        dimensions=settings.embedding.dimensions,
+        limits=limits_of(settings.delivery),
+        redis=None,
+        redis_problem=None,
+        models=(),
+    )
+
+
+async def read_indexes(resources: Resources, tenants: list[Tenant]) -> tuple[IndexFacts, ...]:
+    """The vector index of each partition, live generations. Raises StoreUnavailable."""
+    found: list[IndexFacts] = []
+    for tenant in tenants:
+        recipe = await resources.generations.recipe(tenant.name, await resources.generations.live(tenant.name))
+        expected = None if recipe is None else recipe.dimensions
+        for partition in tenant.partitions:
+            found.append(IndexFacts(str(partition), await resources.index.dimensions_of(partition), expected))
+    return tuple(found)
+
+
+async def read_stages(resources: Resources, tenants: list[Tenant]) -> tuple[StageProgress, ...]:
+    """Every stage of the live generations in every partition. Raises StoreUnavailable."""
+    found: list[StageProgress] = []
+    for tenant in tenants:
+        stages = stages_of(await resources.generations.live(tenant.name))
+        for partition in tenant.partitions:
+            found += await read_progress(resources.source, partition, stages)
+    return tuple(found)
+
+
+async def fed_stages(resources: Resources, tenant: Tenant) -> AsyncIterator[tuple[Partition, list[StageProgress]]]:
+    """Every stage of every generation that the tenant feeds, partition by partition. Raises StoreUnavailable."""
+    table = await resources.generations.table(tenant.name)
+    stages = [stage for number in table.fed for stage in stages_of(number)]
+    for partition in tenant.partitions:
+        yield partition, await read_progress(resources.source, partition, stages)
+
+
+async def with_service(facts: Facts, resources: Resources) -> Facts:
+    """The same with what Redis says of itself, of the stages and of the indexes. Raises StoreUnavailable."""
+    redis = await read_redis_facts(resources.ledger_redis)
+    tenants = await resources.tenants.all()
+    return replace(
+        facts,
+        redis=redis,
+        tenants=len(tenants),
+        events=sum([await resources.ledger.length(p) for tenant in tenants for p in tenant.partitions]),
+        indexes=await read_indexes(resources, tenants) if redis.search_version is not None else (),
+        stages=await read_stages(resources, tenants),
+    )
