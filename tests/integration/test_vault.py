@@ -186,3 +186,15 @@ async def test_after_a_rotation_keys_are_wrapped_anew_and_the_previous_master_ke
         assert await second.vault.rewrap(here) == 0
     async with open_resources(with_vault(settings, master_key=SecretStr(OTHER_MASTER))) as third:
         assert (await third.ledger.after(here, None, 10))[0].envelope == told(1)
+
+
+async def test_a_session_keeps_the_order_of_the_ledger_whoever_its_events_of_one_batch_are_about(
+    sealing_resources: Resources, here: Partition
+) -> None:
+    people = ["nadia", None, "omar", None, "nadia", "omar"]
+    await append(sealing_resources.ledger, here, [told(n, user_id=who) for n, who in enumerate(people)])
+    expected = [f"e{n}" for n in range(len(people))]
+    listed = await sealing_resources.ledger.of_session(here, "s1", None, 100)
+    assert [event.envelope.event_id for event in listed] == expected
+    backwards = await sealing_resources.ledger.of_session_before(here, "s1", listed[3].position, 100)
+    assert [event.envelope.event_id for event in backwards] == expected[2::-1]

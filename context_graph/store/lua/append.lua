@@ -20,7 +20,8 @@ for lane = 1, lanes do
   for tag in string.gmatch(ARGV[3 + 2 * lane], '%S+') do
     found = found and redis.call('HEXISTS', vault, tag) == 1
   end
-  readable[lane], session_ids[lane] = found, {}
+  readable[lane] = found
+  session_ids[ARGV[2 + 2 * lane]] = {} -- lanes of one session share its list, whose order is the ledger's
 end
 
 local known, wanted, from = {}, {}, first
@@ -49,7 +50,7 @@ for i = first, #ARGV, 4 do
     out[#out + 1] = '0-0'
   else
     local id = redis.call('XADD', ledger, '*', 'e', ARGV[i + 3])
-    local value, list = ARGV[i + 1] .. id, session_ids[lane]
+    local value, list = ARGV[i + 1] .. id, session_ids[ARGV[2 + 2 * lane]]
     known[event] = value
     fresh[#fresh + 1] = event
     fresh[#fresh + 1] = value
@@ -66,10 +67,9 @@ end
 if #fresh > 0 then
   redis.call('HSET', ids, unpack(fresh))
 end
-for lane = 1, lanes do
-  local list = session_ids[lane]
+for key, list in pairs(session_ids) do
   for start = 1, #list, MOST do
-    redis.call('RPUSH', KEYS[tonumber(ARGV[2 + 2 * lane])], unpack(list, start, math.min(start + MOST - 1, #list)))
+    redis.call('RPUSH', KEYS[tonumber(key)], unpack(list, start, math.min(start + MOST - 1, #list)))
   end
 end
 if created > 0 then
