@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from context_graph.bootstrap import Resources
+from context_graph.delivery.forgetting import ForgettingHandler
 from context_graph.domain.document import Document
 from context_graph.domain.event import LedgerEvent, TenantId
 from context_graph.domain.generations import Recipe, Table
 from context_graph.domain.partition import Partition
 from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool
+from context_graph.store.forgotten import Forgotten
 from context_graph.store.generations import recipe_of
 from context_graph.store.index import Index
 from enrichment.enrich import EnrichmentHandler, embedded_text, text_hash
@@ -42,7 +44,11 @@ class IndexingOf:
         index = self._indexes.get(dimensions)
         if index is None:
             index = self._indexes[dimensions] = self.resources.index.at(self.number, dimensions)
-        await IndexingHandler(index).handle(partition, events)
+        await self._forgetting(IndexingHandler(index)).handle(partition, events)
+
+    def _forgetting(self, inner: IndexingHandler) -> ForgettingHandler:
+        forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
+        return ForgettingHandler(inner, forgotten, self.resources.ledger, forgotten.remove_documents, spares=True)
 
 
 @dataclass(slots=True)
@@ -69,7 +75,7 @@ class EnrichmentOf:
     resources: Resources
     models: Models
     number: int
-    _handlers: dict[str, EnrichmentHandler] = field(default_factory=dict)
+    _handlers: dict[str, ForgettingHandler] = field(default_factory=dict)
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
         """See `EnrichmentHandler`."""
@@ -80,7 +86,7 @@ class EnrichmentOf:
             handler = self._handlers[embedder.model_id] = self._handler(recipe, embedder)
         await handler.handle(partition, events)
 
-    def _handler(self, recipe: Recipe, embedder: RememberingEmbedder) -> EnrichmentHandler:
+    def _handler(self, recipe: Recipe, embedder: RememberingEmbedder) -> ForgettingHandler:
         async def remind(partition: Partition, documents: Sequence[Document]) -> None:
             live = await self.resources.generations.live(partition.tenant)
             if live != self.number:
@@ -89,7 +95,9 @@ class EnrichmentOf:
                 await recall(self.resources.index.at(live), partition, asked, embedder, self.models.recogniser)
 
         index = self.resources.index.at(self.number, recipe.dimensions)
-        return EnrichmentHandler(index, embedder, self.models.recogniser, remind)
+        inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind)
+        forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
+        return ForgettingHandler(inner, forgotten, self.resources.ledger, forgotten.remove_enrichments, spares=True)
 
     async def _recipe(self, tenant: TenantId) -> Recipe:
         known = await self.resources.generations.recipe(tenant, self.number)

@@ -10,12 +10,15 @@ from dataclasses import replace
 
 from context_graph.domain.event import (
     FEEDBACK_TYPE,
+    PINNED_TYPE,
     RECEIPT_TYPE,
     SERVICE_SESSION,
     SUMMARY_TYPE,
+    UNPINNED_TYPE,
     JsonValue,
     LedgerEvent,
 )
+from context_graph.domain.forgetting import pin_of
 from context_graph.domain.graph import EventNode, GraphDelta, Opinion, SummaryNode, Verdict, timeline_member
 from context_graph.errors import PermanentError
 
@@ -99,11 +102,19 @@ def _fold_feedback(delta: GraphDelta, event: LedgerEvent) -> None:
                 delta.opinions.setdefault(event_id, set()).add(opinion)
 
 
+def _fold_pin(delta: GraphDelta, event: LedgerEvent) -> None:
+    pin = pin_of(event)
+    if pin is not None:
+        delta.put_pin(pin)
+
+
 _VERDICTS: tuple[tuple[str, Verdict], ...] = (("useful", 1), ("not_useful", -1), ("withdrawn", 0))
 _DERIVED: Mapping[str, Callable[[GraphDelta, LedgerEvent], None]] = {
     SUMMARY_TYPE: _fold_summary,
     RECEIPT_TYPE: _fold_receipt,
     FEEDBACK_TYPE: _fold_feedback,
+    PINNED_TYPE: _fold_pin,
+    UNPINNED_TYPE: _fold_pin,
 }
 
 

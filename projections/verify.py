@@ -19,6 +19,7 @@ from functools import partial
 from context_graph.bootstrap import Resources
 from context_graph.derivations import Derivation, derivations
 from context_graph.domain.event import JsonValue, LedgerEvent
+from context_graph.domain.forgetting import Decisions, decision_of
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.stages import stages_of
@@ -29,10 +30,12 @@ from context_graph.store.facts import (
     DOCUMENT,
     FIRST_SEEN,
     GRAPH_KINDS,
+    PINNED,
     REGISTERED,
     SUMMARY,
     VECTOR,
     Fact,
+    decision_fact,
     facts_of_delta,
     registered,
     summary_fact,
@@ -42,6 +45,7 @@ from context_graph.store.ledger import Ledger
 from context_graph.store.state import StateReader, Tally
 from projections.compare import SHOWN, compare_sides, counts_json
 from projections.fold import fold
+from projections.forgotten import read_decisions, without_forgotten
 
 _PATIENCE = 60.0  # seconds for stages that are behind
 _LOOK_AGAIN = 0.05
@@ -54,6 +58,10 @@ def _facts(events: Sequence[LedgerEvent]) -> Iterator[Fact]:
     yield from map(summary_fact, delta.summaries.values())
     for kind, identifier in delta.timelines:
         yield registered(f"{kind}:{identifier}")
+    for event in events:
+        decision = decision_of(event)
+        if decision is not None:
+            yield decision_fact(decision)
 
 
 DERIVATION = Derivation("projection", GRAPH_KINDS, _facts)
@@ -67,11 +75,14 @@ class Replay:
         self._partition = partition
         self._until = until
         self._rules = rules
+        self._decided: dict[str, Decisions] | None = None
         self.unreadable = 0
         self.events = 0
 
     async def facts(self, buckets: Collection[int] | None) -> AsyncIterator[list[Fact]]:
         """Those of these buckets (None: all), each once. Raises what reading the ledger raises."""
+        if self._decided is None:
+            self._decided = await read_decisions(self._ledger, self._partition, self._until)
         wanted = None if buckets is None else frozenset(buckets)
         contested: dict[tuple[str, str], Fact] = {}
         self.unreadable = self.events = 0
@@ -107,7 +118,7 @@ class Replay:
         found: list[Fact] = []
         for rule in self._rules:
             found += _bisected(rule, events)
-        return found
+        return list(without_forgotten(events, found, self._decided)) if self._decided else found
 
 
 async def verify(resources: Resources, tenant: Tenant) -> Mapping[str, JsonValue]:
@@ -190,7 +201,7 @@ def _bisected(rule: Derivation, events: Sequence[LedgerEvent]) -> list[Fact]:
 def _is_contested(fact: Fact) -> bool:
     if fact.kind in (DOCUMENT, VECTOR):
         return fact.name.startswith(SUMMARY_ID_PREFIX)
-    return fact.kind in (SUMMARY, FIRST_SEEN, REGISTERED)
+    return fact.kind in (SUMMARY, FIRST_SEEN, REGISTERED, PINNED)
 
 
 def _winner(known: Fact | None, fact: Fact) -> Fact:

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from context_graph.bootstrap import Resources
+from context_graph.delivery.forgetting import ForgettingHandler
 from context_graph.delivery.generations import run_generations
 from context_graph.domain.event import ERASURE_TYPE, LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import PROJECTION
 from context_graph.errors import PermanentError
+from context_graph.store.forgotten import Forgotten
 from context_graph.store.graph import Graph
 from context_graph.store.vault import Vault
 from context_graph.workers import Worker
@@ -41,11 +43,18 @@ class Projection:
         await vault.bury(partition, tag, tombstone.envelope.event_id)
 
 
+def forgetting(resources: Resources, graph: Graph) -> ForgettingHandler:
+    """Stage 1 of a generation, which keeps of forgotten events no more than where they stand."""
+    forgotten = Forgotten(resources.derived_redis, graph)
+    inner = Projection(graph, resources.vault)
+    return ForgettingHandler(inner, forgotten, resources.ledger, forgotten.remove_nodes, spares=False)
+
+
 async def project(resources: Resources, stop: asyncio.Event) -> None:
     """Stage 1 of every generation."""
 
-    def projection(generation: int) -> Projection:
-        return Projection(resources.graph.at(generation), resources.vault)
+    def projection(generation: int) -> ForgettingHandler:
+        return forgetting(resources, resources.graph.at(generation))
 
     await run_generations(resources.source, resources.generations, PROJECTION, projection, stop)
 

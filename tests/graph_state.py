@@ -19,7 +19,7 @@ State = dict[str, dict[str, str]]
 
 _STAGE_ONE_KEYS = (
     "event:", "effects:", "summary:", "timeline:", "registry:", "session:", "started", "receipts:", "versions:",
-    "feedback:",
+    "feedback:", "sessions-of:", "pins",
 )  # fmt: skip
 _STAGE_TWO_FIELDS = {"entities", "mentions", "keywords"}
 

@@ -30,6 +30,10 @@ FEEDBACK_TYPE = "memory.feedback"
 ERASURE_TYPE = "memory.erasure"
 ENTITY_MERGE_TYPE = "memory.entity_merge"
 ENTITY_SPLIT_TYPE = "memory.entity_split"
+FORGOTTEN_TYPE = "memory.forgotten"
+RECALLED_TYPE = "memory.recalled"
+PINNED_TYPE = "memory.pinned"
+UNPINNED_TYPE = "memory.unpinned"
 
 SERVICE_SESSION = SessionId("context-graph")
 """The service's own session: receipts of requests without a session, tombstones."""

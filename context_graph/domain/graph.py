@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from context_graph.domain.forgetting import Pin
 from context_graph.domain.position import Position
 
 # Changes when the same events would give another graph; a rebuild then fills a new generation.
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
 ReceiptsOf = Literal["event", "session", "agent", "user"]
 Verdict = Literal[1, 0, -1]
@@ -80,6 +81,7 @@ class GraphDelta:
     `first_seen`: a session's agents, users, tools and event types (`agent:support`) with the position at which each
     appeared first. `receipts`: the receipts of contexts that held an event, told about a user, or were served to a
     session or an agent; members as on timelines. `opinions`: by event. `versions`: every summary of a scope.
+    `pins`: the newest decision about each event.
     """
 
     events: dict[str, EventNode] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class GraphDelta:
     receipts: dict[tuple[ReceiptsOf, str], set[str]] = field(default_factory=dict)
     opinions: dict[str, set[Opinion]] = field(default_factory=dict)
     versions: dict[str, set[str]] = field(default_factory=dict)
+    pins: dict[str, Pin] = field(default_factory=dict)
 
     def put_on_timeline(self, kind: TimelineKind, identifier: str, member: str, occurred_at: int) -> None:
         """An event stands on the timeline of a session, agent, user, tool or entity."""
@@ -106,6 +109,12 @@ class GraphDelta:
     def put_receipt(self, of: ReceiptsOf, identifier: str, member: str) -> None:
         """A receipt concerns an event or a user that it told about, or a session or an agent that it was served to."""
         self.receipts.setdefault((of, identifier), set()).add(member)
+
+    def put_pin(self, pin: Pin) -> None:
+        """The newest decision about an event wins."""
+        known = self.pins.get(pin.event_id)
+        if known is None or known.order < pin.order:
+            self.pins[pin.event_id] = pin
 
     def put_summary(self, summary: SummaryNode) -> None:
         """The newest summary of a scope wins, by position; all of them stay known."""
@@ -136,5 +145,7 @@ class GraphDelta:
             self.receipts.setdefault((of, identifier), set()).update(receipts)
         for event_id, opinions in other.opinions.items():
             self.opinions.setdefault(event_id, set()).update(opinions)
+        for pin in other.pins.values():
+            self.put_pin(pin)
         for scope, summaries in other.versions.items():
             self.versions.setdefault(scope, set()).update(summaries)

@@ -17,8 +17,12 @@ from context_graph.domain.event import (
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
     FEEDBACK_TYPE,
+    FORGOTTEN_TYPE,
+    PINNED_TYPE,
+    RECALLED_TYPE,
     RECEIPT_TYPE,
     SUMMARY_TYPE,
+    UNPINNED_TYPE,
     Envelope,
     JsonValue,
     LedgerEvent,
@@ -46,7 +50,12 @@ _COMPOUND = re.compile(
 )
 _MAX_PARTS = 100
 
-_SILENT_TYPES = (RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE)
+_SILENT_TYPES = frozenset(
+    (
+        RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
+        FORGOTTEN_TYPE, RECALLED_TYPE, PINNED_TYPE, UNPINNED_TYPE,
+    )
+)  # fmt: skip
 
 _Object = dict[str, JsonValue]
 

@@ -97,8 +97,8 @@ def put_entities(pipe: Any, keys: GraphKeys, enrichment: Enrichment) -> None:
     grouped = _by_entity(enrichment.mentions)
     for entity_id, mentions in grouped.items():
         forms = {ENTITY_FORM_PREFIX + mention.name: "" for mention in mentions}
+        pipe.zadd(keys.timeline("entity", entity_id), {member: document.occurred_at})  # first: it keeps the rest alive
         pipe.hset(keys.entity(entity_id), mapping={ENTITY_LABEL: mentions[0].label, **forms})
-        pipe.zadd(keys.timeline("entity", entity_id), {member: document.occurred_at})
         pipe.zadd(keys.registry("entity"), {entity_id: document.occurred_at}, gt=True)
     put_names(pipe, keys, grouped)
     shown: dict[str, bytes] = {}

@@ -12,10 +12,12 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from context_graph.domain.document import Document
+from context_graph.domain.forgetting import Decision
 from context_graph.domain.graph import GraphDelta, SummaryNode
 from context_graph.domain.position import Position
 from context_graph.store import documents as fields
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS
+from context_graph.store.forgotten import decision_row
 from context_graph.store.graph import event_fields, summary_fields
 
 BUCKETS = 2048
@@ -26,7 +28,8 @@ Content: TypeAlias = Mapping[str, bytes]
 EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY = "event", "timeline", "registered", "effect", "summary"
 FIRST_SEEN, RECEIPT, VERSION, OPINION = "first seen", "receipt", "version", "opinion"
 DOCUMENT, VECTOR, KEYWORDS, ENTITIES = "document", "vector", "keywords", "entities"
-GRAPH_KINDS = (EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY, FIRST_SEEN, RECEIPT, VERSION, OPINION)
+FORGOTTEN, PINNED = "forgotten", "pinned"
+GRAPH_KINDS = (EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY, FIRST_SEEN, RECEIPT, VERSION, OPINION, FORGOTTEN, PINNED)
 FACT_KINDS = (*GRAPH_KINDS, DOCUMENT, VECTOR, KEYWORDS, ENTITIES)
 
 _STAGE_TWO = (EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
@@ -77,6 +80,8 @@ def facts_of_delta(delta: GraphDelta) -> Iterator[Fact]:
         for member, occurred in effects.items():
             yield _member_fact(EFFECT, cause, member, occurred)
     yield from _facts_of_records(delta)
+    for pin in delta.pins.values():
+        yield Fact(PINNED, pin.event_id, {"value": pin.value.encode()}, pin.order)
 
 
 def _facts_of_records(delta: GraphDelta) -> Iterator[Fact]:
@@ -90,6 +95,11 @@ def _facts_of_records(delta: GraphDelta) -> Iterator[Fact]:
     for event_id, opinions in delta.opinions.items():
         for opinion in opinions:
             yield _opinion_fact(event_id, opinion.position.sort_key + opinion.receipt_id, b"%d" % opinion.verdict)
+
+
+def decision_fact(decision: Decision) -> Fact:
+    """That stretches of a session are forgotten, or not any more."""
+    return _decision_fact(decision.session_id, decision.order, decision_row(decision))
 
 
 def summary_fact(summary: SummaryNode) -> Fact:
@@ -199,6 +209,22 @@ def _feedback_facts(name: str, answer: Mapping[bytes, bytes], until: str) -> lis
     return [fact for fact in found if fact.at <= until]
 
 
+def _decision_facts(name: str, answer: Mapping[bytes, bytes], until: str) -> list[Fact]:
+    said = ((order.decode(), row) for order, row in answer.items())
+    return [_decision_fact(name, order, row) for order, row in said if order <= until]
+
+
+def _decision_fact(session_id: str, order: str, row: bytes) -> Fact:
+    return Fact(FORGOTTEN, f"{session_id}\0{order}", {"row": row}, order)
+
+
+def _pin_facts(_name: str, answer: Mapping[bytes, bytes], until: str) -> list[Fact]:
+    """One whose newest decision is behind `until` is left out: what was decided before is not known any more."""
+    said = ((event_id.decode(), value) for event_id, value in answer.items())
+    facts = [Fact(PINNED, event_id, {"value": value}, value[:-1].decode()) for event_id, value in said]
+    return [fact for fact in facts if fact.at <= until]
+
+
 def _opinion_fact(event_id: str, place: str, verdict: bytes) -> Fact:
     return Fact(OPINION, f"{event_id}\0{place}", {"verdict": verdict}, place[:17])
 
@@ -216,6 +242,8 @@ KINDS: tuple[KeyKind, ...] = (
     KeyKind("receipts:", _set, _members(RECEIPT), members=True),
     KeyKind("versions:", _set, _members(VERSION), members=True),
     KeyKind("feedback:", _hash, _feedback_facts),
+    KeyKind("forgotten:", _hash, _decision_facts),
+    KeyKind("pins", _hash, _pin_facts),
     KeyKind("summary:", _hash, _versioned(SUMMARY, "order")),
     KeyKind("doc:", _hash, _versioned(DOCUMENT, fields.AT)),
     KeyKind("vec:", _hash, _vector_facts),

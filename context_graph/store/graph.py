@@ -25,6 +25,10 @@ from context_graph.store.keys import GraphKeys
 EVENT_PEOPLE = "people"
 _REMOVED_AT_ONCE = 1000  # keys
 _OPTIONAL = ("user_id", "tool_name", "status", "trace_id")
+EVENT_FIELDS = (
+    "pos", "type", "session", "agent", "occurred", "origin", *_OPTIONAL, "ended", "causes", EVENT_PEOPLE,
+)  # fmt: skip
+"""Stage 1's fields of an event's hash."""
 
 
 @dataclass(frozen=True, slots=True)

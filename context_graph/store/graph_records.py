@@ -13,6 +13,8 @@ from context_graph.domain.graph import GraphDelta
 from context_graph.store.connection import RedisClient
 from context_graph.store.keys import GraphKeys
 
+_USER = "user:"
+
 
 class GraphRecords:
     """Writes the records of any partition."""
@@ -20,6 +22,7 @@ class GraphRecords:
     def __init__(self, redis: RedisClient) -> None:
         scripts = files("context_graph.store").joinpath("lua")
         self._first_seen = redis.register_script(scripts.joinpath("first_seen.lua").read_text())
+        self._put_greatest = redis.register_script(scripts.joinpath("put_greatest.lua").read_text())
         self._opine = redis.register_script(scripts.joinpath("opine.lua").read_text())
 
     async def put(self, pipe: Any, keys: GraphKeys, delta: GraphDelta) -> None:
@@ -34,6 +37,13 @@ class GraphRecords:
         if delta.first_seen:
             started = {session_id: min(seen.values()).ms for session_id, seen in delta.first_seen.items()}
             pipe.zadd(keys.started, started, lt=True)
+        for session_id, seen in delta.first_seen.items():
+            for what in seen:
+                if what.startswith(_USER):
+                    pipe.zadd(keys.sessions_of(what.removeprefix(_USER)), {session_id: 0})
+        if delta.pins:
+            pins = [text for pin in delta.pins.values() for text in (pin.event_id, pin.value)]
+            await self._put_greatest(keys=[keys.pins], args=pins, client=pipe)
         for event_id, opinions in delta.opinions.items():
             said = sorted((opinion.receipt_id, opinion.position.sort_key, opinion.verdict) for opinion in opinions)
             await self._opine(keys=[keys.feedback(event_id)], args=[part for row in said for part in row], client=pipe)

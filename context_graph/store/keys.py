@@ -221,6 +221,20 @@ class GraphKeys:
         """Opinions on an event: `uses`, and receipt and position -> verdict."""
         return f"{self.tag}:feedback:{event_id}"
 
+    # what is forgotten
+    def forgotten(self, session_id: str) -> str:
+        """Decisions about stretches of a session: sort key of the decision -> verdict, time and stretches (JSON)."""
+        return f"{self.tag}:forgotten:{session_id}"
+
+    @property
+    def pins(self) -> str:
+        """Event id -> sort key of the newest decision, then 1 for pinned, 0 for not any more."""
+        return f"{self.tag}:pins"
+
+    def sessions_of(self, user_id: str) -> str:
+        """Sessions that a person appears in, forgotten ones too: erasure finds them here."""
+        return f"{self.tag}:sessions-of:{user_id}"
+
     # search
     @property
     def document_prefix(self) -> str:
@@ -310,6 +324,9 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":receipts:(event|session|agent|user):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":forgotten:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":pins", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":sessions-of:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":doc:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":vec:\d+:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":consolidated:.+", "hash", "derived", "the generation"),

@@ -114,6 +114,9 @@ class Sweeper:
     ) -> None:
         if subject.kind == "session":
             tally.sessions.add(subject.id)
+        else:
+            sessions: Any = await self._derived.zrange(keys.sessions_of(subject.id), 0, -1)
+            tally.sessions |= {session.decode() for session in sessions}  # forgotten events do not name theirs any more
         await self._by_timeline(partition, keys, subject, tally)
         for index, prefix in (
             (keys.text_index, keys.document_prefix),
@@ -227,6 +230,7 @@ class Sweeper:
         pipe = self._derived.pipeline(transaction=False)
         pipe.delete(keys.timeline("user", user_id))
         pipe.zrem(keys.registry("user"), user_id)
+        pipe.delete(keys.sessions_of(user_id))
         tally.removed["timelines"] += (await pipe.execute())[0]
 
     async def _drop_summaries(self, keys: GraphKeys, tombstone: Position, tally: _Tally) -> None:

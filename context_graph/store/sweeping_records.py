@@ -84,4 +84,6 @@ class RecordSweep:
             people = [name for name in fields if name.startswith(b"user:")]
             if people:
                 pipe.hdel(keys.session(subject.id), *people)
+            for name in people:
+                pipe.zrem(keys.sessions_of(name.decode().removeprefix("user:")), subject.id)
         await pipe.execute()

@@ -1,0 +1,223 @@
+"""Forgetting: which stretches of sessions are out of the graph and the index, as the ledger says it. Pure.
+
+A stretch is a part of a session in its order of occurrence: from one event to another, both included, as far as they
+were in the ledger up to a position. What arrives later in between is news, and not forgotten. The service appends
+`memory.forgotten` and `memory.recalled` about stretches; over an event the newest decision that holds it decides, so
+their order of arrival at a stage does not matter. The same for `memory.pinned` and `memory.unpinned` about one event.
+
+These events say where something is and when it was, never what: they are kept in the clear in the service's own
+session, and outlive the erasure of what they are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from context_graph.domain.event import (
+    FORGOTTEN_TYPE,
+    PINNED_TYPE,
+    RECALLED_TYPE,
+    SERVICE_AGENT,
+    SERVICE_SESSION,
+    UNPINNED_TYPE,
+    Envelope,
+    EventId,
+    JsonValue,
+    LedgerEvent,
+)
+from context_graph.domain.position import Position
+from context_graph.errors import PermanentError
+
+MOST_EVENTS = 1000
+"""Events of a stretch, and of all stretches that one decision lists: some 110 kB of JSON."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an event stands in its session: when it occurred (ms UTC), then where in the ledger (sort key)."""
+
+    occurred_at: int
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From `first` to `last`, both included, of what was in the ledger up to the sort key `through`."""
+
+    first: Place
+    last: Place
+    through: str
+
+    def holds(self, place: Place) -> bool:
+        """Whether an event of the session that stands there belongs to it."""
+        return self.first <= place <= self.last and place.order <= self.through
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An event of a stretch, as a decision lists it."""
+
+    event_id: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """That stretches of a session are forgotten, or are not any more. `order`: the sort key of its own position.
+
+    `at`: ms UTC; what is recalled counts as new from then on.
+    """
+
+    session_id: str
+    order: str
+    forgotten: bool
+    at: int
+    stretches: tuple[Stretch, ...]
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """That an event is pinned, or is not any more. `order`: the sort key of the decision."""
+
+    event_id: str
+    order: str
+    pinned: bool
+
+    @property
+    def value(self) -> str:
+        """What is stored: the greatest one holds."""
+        return f"{self.order}{int(self.pinned)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """All decisions about a session, newest first."""
+
+    known: tuple[Decision, ...] = ()
+
+    def deciding(self, place: Place) -> Decision | None:
+        """The newest one about the event that stands there."""
+        return next((d for d in self.known if any(stretch.holds(place) for stretch in d.stretches)), None)
+
+    def forgotten(self, place: Place) -> bool:
+        """Whether the event that stands there is forgotten."""
+        decision = self.deciding(place)
+        return decision is not None and decision.forgotten
+
+    def recalled_at(self, place: Place) -> int | None:
+        """When the event that stands there was brought back, if the newest decision did that."""
+        decision = self.deciding(place)
+        return decision.at if decision is not None and not decision.forgotten else None
+
+
+def decisions(known: Iterable[Decision]) -> Decisions:
+    """Put in order."""
+    return Decisions(tuple(sorted(known, key=lambda decision: decision.order, reverse=True)))
+
+
+def decision_of(event: LedgerEvent) -> Decision | None:
+    """The decision in an event, None when it holds none. Raises PermanentError when it is misshapen."""
+    if event.envelope.event_type not in (FORGOTTEN_TYPE, RECALLED_TYPE) or not event.envelope.is_derived:
+        return None
+    payload: Any = event.envelope.payload
+    bucket = event.position.bucket
+    try:
+        return Decision(
+            session_id=payload["session_id"],
+            order=event.position.sort_key,
+            forgotten=event.envelope.event_type == FORGOTTEN_TYPE,
+            at=event.envelope.occurred_at,
+            stretches=tuple(
+                Stretch(_place(s["first"]), _place(s["last"]), Position.parse(s["through"]).sort_key)
+                for s in payload["stretches"]
+            ),
+            members=tuple(
+                Member(event_id, Place(ms, _order(bucket, position))) for event_id, position, ms in payload["events"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PermanentError(f"{event.envelope.event_id!r} decides about no stretch: {error!r}") from error
+
+
+def pin_of(event: LedgerEvent) -> Pin | None:
+    """The pin in an event, None when it holds none."""
+    if event.envelope.event_type not in (PINNED_TYPE, UNPINNED_TYPE) or not event.envelope.is_derived:
+        return None
+    pinned = event.envelope.event_type == PINNED_TYPE
+    return next((Pin(cause, event.position.sort_key, pinned) for cause in event.envelope.causes), None)
+
+
+def payload_of(
+    bucket: int, session_id: str, stretches: Sequence[Stretch], members: Sequence[Member]
+) -> dict[str, JsonValue]:
+    """What a decision's event says of its stretches and their events, in the order of the session."""
+
+    def position(order: str) -> str:
+        return str(Position.of_sort_key(bucket, order))
+
+    def place(one: Place) -> JsonValue:
+        return {"occurred_at": one.occurred_at, "position": position(one.order)}
+
+    return {
+        "session_id": session_id,
+        "stretches": [
+            {"first": place(s.first), "last": place(s.last), "through": position(s.through)} for s in stretches
+        ],
+        "events": [[m.event_id, position(m.place.order), m.place.occurred_at] for m in members],
+    }
+
+
+def _place(said: Any) -> Place:
+    return Place(int(said["occurred_at"]), Position.parse(said["position"]).sort_key)
+
+
+def _order(bucket: int, text: str) -> str:
+    position = Position.parse(text)
+    if position.bucket != bucket:
+        raise ValueError(f"{text} is in another partition")
+    return position.sort_key
+
+
+def decision_event(
+    forgotten: bool,
+    bucket: int,
+    session_id: str,
+    stretches: Sequence[Stretch],
+    members: Sequence[Member],
+    *,
+    occurred_at: int,
+    said: dict[str, JsonValue] | None = None,
+    after: str = "",
+) -> Envelope:
+    """The event that decides about stretches. The same stretches after the same decision (`after`) have the same id.
+
+    `said`: what else its payload says (reason, policy, counts).
+    """
+    kind = FORGOTTEN_TYPE if forgotten else RECALLED_TYPE
+    identity = "\x00".join((session_id, after, *(f"{s.first}{s.last}{s.through}" for s in stretches)))
+    return Envelope(
+        event_id=EventId(f"{kind.partition('.')[2]}-{blake2b(identity.encode(), digest_size=16).hexdigest()}"),
+        event_type=kind,
+        session_id=SERVICE_SESSION,
+        agent_id=SERVICE_AGENT,
+        occurred_at=occurred_at,
+        origin="derived",
+        payload={**payload_of(bucket, session_id, stretches, members), **(said or {})},
+    )
+
+
+def pin_event(event_id: str, *, pinned: bool, event_id_of_pin: str, occurred_at: int) -> Envelope:
+    """The event that pins another one, or ends that."""
+    return Envelope(
+        event_id=EventId(event_id_of_pin),
+        event_type=PINNED_TYPE if pinned else UNPINNED_TYPE,
+        session_id=SERVICE_SESSION,
+        agent_id=SERVICE_AGENT,
+        occurred_at=occurred_at,
+        origin="derived",
+        parent_event_id=EventId(event_id),
+    )

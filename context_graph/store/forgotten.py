@@ -1,0 +1,136 @@
+"""What is forgotten, as a generation knows it, and the taking away of what each stage keeps of a forgotten event.
+
+A decision is one field of its session's hash, so decisions may come twice, in any order, and from any stage: all of
+them put the same. What a stage removes is what it wrote:
+
+- Stage 1: the event's attributes, its place on the timelines of its agent and tool, and at its causes;
+- indexing: its document;
+- enrichment: its vector, its entities and keywords, its place on the timelines of its entities.
+
+What stays is the way back: the timelines of its session and its person (the session's table of contents, what
+consolidation reads and erasure goes by), what appears in a session, opinions, and the names of agents and tools. An
+entity goes with its last mention; what was decided about its names stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions
+from context_graph.domain.partition import Partition
+from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, name_members
+from context_graph.store.graph import EVENT_FIELDS, Graph
+
+Places = Mapping[str, Place]
+"""Event id -> where it stands."""
+
+
+class Forgotten:
+    """Of the generation that `graph` reads or writes."""
+
+    def __init__(self, redis: RedisClient, graph: Graph) -> None:
+        self._redis = redis
+        self._graph = graph
+        source = files("context_graph.store").joinpath("lua/leave_entity.lua").read_text()
+        self._leave_entity = redis.register_script(source)
+
+    async def put(self, partition: Partition, known: Iterable[Decision]) -> None:
+        """Keep decisions; one round trip."""
+        keys = await self._graph.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for decision in known:
+            pipe.hset(keys.forgotten(decision.session_id), decision.order, decision_row(decision))
+        with store_errors("keeping what is forgotten"):
+            await pipe.execute()
+
+    async def of(self, partition: Partition, sessions: Sequence[str]) -> dict[str, Decisions]:
+        """The decisions about these sessions, of those that have any; one round trip."""
+        keys = await self._graph.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for session_id in sessions:
+            pipe.hgetall(keys.forgotten(session_id))
+        with store_errors("reading what is forgotten"):
+            answers: list[Any] = await pipe.execute() if sessions else []
+        return {
+            session_id: decisions(_decision(session_id, order.decode(), row) for order, row in rows.items())
+            for session_id, rows in zip(sessions, answers, strict=True)
+            if rows
+        }
+
+    async def pinned(self, partition: Partition, ids: Sequence[str] | None = None) -> set[str]:
+        """Which of these events are pinned; without ids: all that are."""
+        key = (await self._graph.keys(partition)).pins
+        found: Any
+        with store_errors("reading pins"):
+            if ids is None:
+                found = await self._redis.hgetall(key)
+                return {name.decode() for name, value in found.items() if value.endswith(b"1")}
+            found = await self._redis.hmget(key, list(ids)) if ids else []
+        return {i for i, value in zip(ids, found, strict=True) if value is not None and value.endswith(b"1")}
+
+    async def remove_nodes(self, partition: Partition, places: Places) -> None:
+        """Stage 1's part."""
+        keys = await self._graph.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for event_id in places:
+            pipe.hmget(keys.event(event_id), "agent", "tool_name", "causes")
+        with store_errors("forgetting nodes"):
+            answers: list[Any] = await pipe.execute() if places else []
+            for (event_id, place), (agent, tool, causes) in zip(places.items(), answers, strict=True):
+                member = place.order + event_id
+                for kind, name in (("agent", agent), ("tool", tool)):
+                    if name is not None:
+                        pipe.zrem(keys.timeline(kind, name.decode()), member)
+                for cause in orjson.loads(causes or b"[]"):
+                    pipe.zrem(keys.effects(cause), member)
+                pipe.hdel(keys.event(event_id), *EVENT_FIELDS)  # last: it says what the others are found by
+            if places:
+                await pipe.execute()
+
+    async def remove_documents(self, partition: Partition, places: Places) -> None:
+        """The indexing's part."""
+        keys = await self._graph.keys(partition)
+        if places:
+            with store_errors("forgetting documents"):
+                await self._redis.delete(*(keys.document(event_id) for event_id in places))
+
+    async def remove_enrichments(self, partition: Partition, places: Places) -> None:
+        """The enrichment's part."""
+        keys = await self._graph.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for event_id in places:
+            pipe.hget(keys.event(event_id), EVENT_ENTITIES)
+        with store_errors("forgetting vectors"):
+            answers: list[Any] = await pipe.execute() if places else []
+            for (event_id, place), entities in zip(places.items(), answers, strict=True):
+                for entity_id in orjson.loads(entities or b"[]"):
+                    timeline, registry = keys.timeline("entity", entity_id), keys.registry("entity")
+                    touched = [timeline, registry, keys.entity(entity_id), keys.entity_names]
+                    args = [entity_id, place.order + event_id, *name_members(entity_id)]
+                    await self._leave_entity(keys=touched, args=args, client=pipe)
+                pipe.delete(keys.vector(event_id))
+                pipe.hdel(keys.event(event_id), EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
+            if places:
+                await pipe.execute()
+
+
+def decision_row(decision: Decision) -> bytes:
+    """What is stored of a decision beside its order: the events that it lists are left out."""
+    stretches = [
+        [s.first.occurred_at, s.first.order, s.last.occurred_at, s.last.order, s.through] for s in decision.stretches
+    ]
+    return orjson.dumps([int(decision.forgotten), decision.at, stretches])
+
+
+def _decision(session_id: str, order: str, row: bytes) -> Decision:
+    forgotten, at, stretches = orjson.loads(row)
+    return Decision(session_id, order, bool(forgotten), at, tuple(_stretch(*numbers) for numbers in stretches))
+
+
+def _stretch(first_at: int, first: str, last_at: int, last: str, through: str) -> Stretch:
+    return Stretch(Place(first_at, first), Place(last_at, last), through)
