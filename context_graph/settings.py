@@ -183,7 +183,7 @@ class ConsolidationSettings(BaseModel):
 class RetrievalSettings(BaseModel):
     """Working memory and search."""
 
-    candidates: int = Field(default=100, ge=10, le=1000, description="candidates asked of each channel")
+    candidates: int = Field(default=64, ge=10, le=1000, description="candidates asked of each channel")
     tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
     receipts: bool = Field(default=True, description="append a receipt event for each served context")
     deadline_ms: int = Field(

@@ -246,8 +246,7 @@ async def compare_searches(
 
 
 async def _nearest(searcher: Searcher, partition: Partition, vector: bytes) -> list[str]:
-    hits = await searcher.hits(partition, vector=vector, terms=(), filters=Filters(()), limit=_NEAREST)
-    return list(hits.vector)
+    return list(await searcher.near(partition, vector, Filters(()), _NEAREST))
 
 
 def _cosine(one: bytes, other: bytes) -> float:

@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
             embedders = await stack.enter_async_context(open_embedders(embedding, settings.data_dir / "models"))
             await (await embedders.of(None)).embed(["warm up"])  # the first query must not wait for the model to load
             await _first_start(resources)
-            services = app.state.services = _services(resources, embedders)
+            services = app.state.services = services_from(resources, embedders)
             listening = asyncio.create_task(services.notices.run(), name="ledger notices")
             stack.push_async_callback(_ended, listening)
             log.info("api_started", version=__version__)
@@ -161,7 +161,8 @@ async def _first_start(resources: Resources) -> None:
         sys.stderr.write(f"service key of tenant {tenant.name!r}, shown only now: {key}\n")
 
 
-def _services(resources: Resources, embedders: EmbedderPool) -> Services:
+def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
+    """The use cases over opened resources."""
     settings = resources.settings
 
     def now_ms() -> int:

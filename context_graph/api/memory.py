@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -18,17 +20,30 @@ from context_graph.api.rendering import json_response, search_json, served_json
 from context_graph.api.services import services_of
 from context_graph.domain.query import Intent
 from context_graph.errors import FieldProblem, InvalidInput
-from context_graph.retrieval.items import DEFAULT_SHARES, Section
+from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
+from context_graph.retrieval.lineage import Bounds
 from context_graph.retrieval.request import ContextQuery, SearchQuery
 
 router = APIRouter(prefix="/v1", tags=["memory"])
 
-Share = Annotated[float, Field(ge=0, le=1)]
+_CURSOR = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
+_DEEPEST = 1000  # results of each channel that a search ranks and pages through
+
+Part = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 RawFilters = Annotated[
     dict[str, dict[str, Any]],
     Field(description='{field: {op: value}}, and-ed: {"tool_name": {"eq": "refund"}}', examples=[{}]),
 ]
+
+
+class ShareIn(BaseModel):
+    """A section's part of the budget."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="SectionShare")
+
+    min: Part = Field(default=0.0, description="what it has before the others have their turn, 0 to 1")
+    max: Part = Field(default=1.0, description="what it has at most, 0 to 1")
 
 
 class ContextIn(BaseModel):
@@ -43,7 +58,9 @@ class ContextIn(BaseModel):
     token_budget: int = Field(default=2000, ge=16, le=128_000)
     format: Literal["json", "markdown", "messages", "anthropic"] = "json"
     tokenizer: Literal["o200k_base", "cl100k_base"] | None = None
-    sections: dict[Section, Share] | None = Field(default=None, description="the most a section takes at first, 0 to 1")
+    sections: dict[Section, Part | ShareIn] | None = Field(
+        default=None, description="what a section takes of the budget at first, 0 to 1; or {min, max}"
+    )
     intents: dict[Intent, Weight] | None = None
     filters: RawFilters | None = None
     as_of: str | None = Field(default=None, description="a position, or an RFC 3339 time of recording")
@@ -92,7 +109,7 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
         token_budget=body.token_budget,
         format=body.format,
         tokenizer=body.tokenizer or services.resources.settings.retrieval.tokenizer,
-        shares=body.sections if body.sections is not None else DEFAULT_SHARES,
+        shares=_shares(body.sections) if body.sections is not None else DEFAULT_SHARES,
         intents=body.intents,
         filters=named_filters(body.filters),
         as_of=parse_as_of(body.as_of),
@@ -116,6 +133,7 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
 async def post_search(request: Request, tenant: ReadTenant) -> Response:
     """Documents by meaning, by words, or both; best first, with the score of each channel."""
     body = await read_model(request, SearchIn)
+    offset, depth = _page(body.cursor)
     query = SearchQuery(
         query=body.query,
         mode=body.mode,
@@ -124,7 +142,8 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
         as_of=parse_as_of(body.as_of),
         min_position=parse_position("min_position", body.min_position),
         wait_ms=body.wait_ms,
-        offset=_offset(body.cursor),
+        offset=offset,
+        depth=depth,
     )
     services = services_of(request)
     with services.metrics.timed("search"):
@@ -132,10 +151,23 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
     return json_response(search_json(query, found))
 
 
-def _offset(cursor: str | None) -> int:
+def _shares(sections: Mapping[Section, float | ShareIn]) -> dict[Section, Share]:
+    return {
+        name: Share(share.min, share.max) if isinstance(share, ShareIn) else Share(share)
+        for name, share in sections.items()
+    }
+
+
+def _filters(raw: dict[str, dict[str, Any]] | None) -> Filters:
+    return parse(raw) if raw else NO_FILTERS
+
+
+def _page(cursor: str | None) -> tuple[int, int]:
+    """`offset.depth`: results seen already, and how deep the first page looked."""
     if cursor is None:
-        return 0
-    if not cursor.isdecimal() or int(cursor) > 1000:
+        return 0, 0
+    found = _CURSOR.fullmatch(cursor)
+    if found is None or not int(found[1]) <= _DEEPEST or not 1 <= int(found[2]) <= _DEEPEST:
         remedy = "send back page.next_cursor of the previous page"
         raise InvalidInput([FieldProblem("/cursor", f"{cursor!r} is not a cursor", remedy, "cursor")])
-    return int(cursor)
+    return int(found[1]), int(found[2])

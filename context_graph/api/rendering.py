@@ -155,7 +155,7 @@ def search_json(query: SearchQuery, found: Found) -> dict[str, Any]:
         }
         for candidate in found.results
     ]
-    cursor = str(query.offset + query.limit) if found.more and query.offset + query.limit <= 1000 else None
+    cursor = f"{query.offset + query.limit}.{found.depth}" if found.more else None
     return {
         "results": results,
         "page": {"next_cursor": cursor},

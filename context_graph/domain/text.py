@@ -29,7 +29,7 @@ from context_graph.domain.event import (
 )
 from context_graph.domain.readable import inline, key_words, parsed, readable, scalar
 
-TEXT_VERSION = 1
+TEXT_VERSION = 2
 # Characters of a document's text: about 1,500 tokens, six times what the embedder reads. A longer text keeps two
 # thirds at its head and one third at its tail, where a log or a traceback has its conclusion.
 MAX_TEXT = 6000

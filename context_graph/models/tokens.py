@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,18 +56,26 @@ _ENCODINGS: dict[str, _Encoding] = {
         r"|\s+(?!\S)|\s",
     ),
 }
+_KEPT, _SHORT = 20_000, 1_000  # counts kept, of texts of at most so many characters: 10 MB or less
 TOKENIZERS: tuple[str, ...] = tuple(_ENCODINGS)
 
 
 class TokenCounter:
-    """Counts the tokens of a text as a model of that encoding would see them."""
+    """Counts the tokens of a text as a model of that encoding would see them.
+
+    Counts of short texts are kept: the lines of a conversation are counted again with every context made of it.
+    """
 
     def __init__(self, name: str, encoding: tiktoken.Encoding) -> None:
         self.name = name
         self._encoding = encoding
+        self._known = lru_cache(maxsize=_KEPT)(self._counted)
 
     def count(self, text: str) -> int:
         """Tokens of `text`. What looks like a special token (`<|endoftext|>`) is counted as the text it is."""
+        return self._known(text) if len(text) <= _SHORT else self._counted(text)
+
+    def _counted(self, text: str) -> int:
         return len(self._encoding.encode_ordinary(text))
 
 

@@ -1,40 +1,59 @@
-"""Candidates: what the channels find for a query, fused into one ranking.
+"""Candidates: what the channels find for a query, with what stands around it, as one ranking.
 
-Every channel is asked of every partition at once; its scores are brought to 0..1 within the query, so that "best of
-this channel" means the same everywhere. Documents are read once, for the union, and each is checked again against the
-filters and the as-of before it may go on: an index answer is a proposal, never a permission.
+The words are asked while the query is still being embedded. What both find is read with its place in its session; then
+the turns beside the best matches and the causes and effects of matches are added, and all are ranked together
+(`retrieval/ranking.py`). Every document is checked again against the filters and the as-of before it may go on: an
+index answer is a proposal, never a permission.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from context_graph.domain.document import filter_tag
 from context_graph.domain.filters import Condition, Filters, TagCondition, holds
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.query import Understanding
-from context_graph.domain.scoring import fused, scaled
+from context_graph.retrieval import ranking
 from context_graph.retrieval.items import Candidate
+from context_graph.retrieval.ranking import Match, Placed
 from context_graph.retrieval.request import AsOf
 from context_graph.store.documents import StoredDocument
 from context_graph.store.graph import Graph
-from context_graph.store.index import Index
-from context_graph.store.queries import Hits, Searcher
+from context_graph.store.index import Index, Turn
+from context_graph.store.queries import Searcher
 
 DocumentKey = tuple[Partition, str]
+
+_BESIDE = 60  # turns beside the matches that are ranked with them
+_FAN_OUT = 20  # effects followed from one event
+_FALL_OFF = 0.6  # of a seed's match, for each causal step
+_SEEDS = 8  # best matches whose causes and effects are looked at
+_LONGEST_SESSION = 10_000  # turns of a session that an as-of read counts
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One question to the channels: what is understood, its vector (float32 bytes), filters, as-of, how many."""
+    """One question to the channels: what is understood, filters, as-of, how many of each channel.
+
+    `depth` causal steps from the best matches, at most `max_nodes` events that way; `beside`: also the turns beside
+    matches that match nothing themselves.
+    """
 
     understanding: Understanding
-    vector: bytes | None
     filters: Filters
     as_of: AsOf | None
     limit: int
+    depth: int = 0
+    max_nodes: int = 200
+    beside: bool = True
+
+    @property
+    def until(self) -> int | None:
+        """Of the ledger's clock, ms: no index needs to say more."""
+        return self.as_of.ms if self.as_of is not None else None
 
     @property
     def by_entity(self) -> bool:
@@ -53,140 +72,246 @@ class Ask:
         return Filters(tuple(map(digested, self.filters.conditions)), self.filters.alternatives)
 
 
+@dataclass(slots=True)
+class Pool:
+    """What is known so far for one question: turns by key, channel scores by key.
+
+    `there`: for an as-of read, the events of each session that were there then, in order.
+    """
+
+    turns: dict[DocumentKey, Turn]
+    matches: dict[DocumentKey, Match]
+    there: dict[str, list[str]] = field(default_factory=dict)
+
+    def placed(self) -> tuple[list[DocumentKey], list[Placed]]:
+        """Everything in the order of the ledger, so that nothing depends on who answered first."""
+        keys = sorted(self.turns, key=lambda key: (key[0], self.turns[key].stored.document.position, key[1]))
+        rows = [
+            Placed(turn.stored.document, turn.place, turn.turns, self.matches.get(key, Match()))
+            for key, turn in ((key, self.turns[key]) for key in keys)
+        ]
+        return keys, rows
+
+
 class Candidates:
-    """Finds and expands candidates of a tenant."""
+    """Finds and ranks candidates of a tenant."""
 
     def __init__(self, searcher: Searcher, index: Index, graph: Graph) -> None:
         self._searcher = searcher
         self._index = index
         self._graph = graph
 
-    async def find(self, tenant: Tenant, ask: Ask, *, use_text: bool = True) -> list[Candidate]:
-        """Candidates of the vector and text channels, best first."""
-        until = ask.as_of.ms if ask.as_of is not None else None
+    async def find(
+        self, tenant: Tenant, ask: Ask, *, vector: Awaitable[bytes | None] | None, use_text: bool = True
+    ) -> list[Candidate]:
+        """Ranked candidates, best first; scores are relative to the best (1). `vector`: float32 bytes, or None."""
+        pool = await self.pool(tenant, ask, vector=vector, use_text=use_text)
+        return ranked(pool, ask.understanding)
+
+    async def pool(
+        self, tenant: Tenant, ask: Ask, *, vector: Awaitable[bytes | None] | None, use_text: bool = True
+    ) -> Pool:
+        """What the channels find and what belongs to it, not yet ranked."""
         words = ask.understanding.terms if use_text else ()
-        hits = await asyncio.gather(
-            *(
-                self._searcher.hits(
-                    partition,
-                    vector=ask.vector,
-                    terms=words,
-                    filters=ask.filters,
-                    limit=ask.limit,
-                    recorded_until=until,
-                )
-                for partition in tenant.partitions
-            )
+        text, near = await asyncio.gather(self._matching(tenant, ask, words), self._near(tenant, ask, vector))
+        pool = Pool({}, _matches(text, near))
+        await self._read(pool, ask, pool.matches)
+        await self._widen(pool, ask)
+        return pool
+
+    async def speakers(self, partitions: Sequence[Partition], ask: Ask, known: Iterable[str]) -> list[str]:
+        """Those of these agents who have said something within the filters and the as-of."""
+        names = list(known)
+        found = await asyncio.gather(
+            *(self._searcher.agents_within(p, names, ask.filters, ask.until) for p in partitions)
         )
-        channels = _channel_scores(dict(zip(tenant.partitions, hits, strict=True)))
-        return await self.read(channels, ask)
+        return list(dict.fromkeys(name for names in found for name in names))
 
     async def latest(self, tenant: Tenant, ask: Ask) -> list[Candidate]:
         """The latest documents of the scope, for a request without a query."""
-        until = ask.as_of.ms if ask.as_of is not None else None
         found = await asyncio.gather(
-            *(self._searcher.latest(partition, ask.filters, ask.limit, until) for partition in tenant.partitions)
+            *(self._searcher.latest(partition, ask.filters, ask.limit, ask.until) for partition in tenant.partitions)
         )
-        channels: dict[DocumentKey, dict[str, float]] = {}
-        for partition, ids in zip(tenant.partitions, found, strict=True):
-            for place, doc_id in enumerate(ids):
-                channels[(partition, doc_id)] = {"recency": 1.0 / (1 + place)}
-        return await self.read(channels, ask)
+        keys = [(partition, doc_id) for partition, ids in zip(tenant.partitions, found, strict=True) for doc_id in ids]
+        pool = Pool({}, {})
+        await self._read(pool, ask, keys)
+        newest = sorted(pool.turns, key=lambda key: _occurrence(pool.turns[key]), reverse=True)
+        return [_recent(key, pool.turns[key], place) for place, key in enumerate(newest)]
 
     async def tail(self, partition: Partition, session_id: str, ask: Ask) -> list[Candidate]:
         """The newest events of a session, newest first."""
         entries = await self._graph.timeline(partition, "session", session_id, limit=ask.limit, newest_first=True)
-        channels = {(partition, e.event_id): {"recency": 1.0 / (1 + place)} for place, e in enumerate(entries)}
-        return await self.read(channels, ask)
+        pool = Pool({}, {})
+        await self._read(pool, ask, [(partition, entry.event_id) for entry in entries])
+        known = [key for entry in entries if (key := (partition, entry.event_id)) in pool.turns]
+        return [_recent(key, pool.turns[key], place) for place, key in enumerate(known)]
 
-    async def expand(self, seeds: Sequence[Candidate], ask: Ask, *, depth: int, max_nodes: int) -> list[Candidate]:
-        """Causes, effects and session neighbours of the seeds, with scores that fall off with each step."""
-        channels: dict[DocumentKey, dict[str, float]] = {}
-        for partition in sorted({seed.partition for seed in seeds}):
-            mine = [seed for seed in seeds if seed.partition == partition and seed.document.kind == "event"]
-            strengths = {seed.document.id: seed.score for seed in mine}
-            causal, neighbours = await asyncio.gather(
-                self._causal(partition, strengths, depth, max_nodes), self._neighbours(partition, mine)
-            )
-            for name, scores in (("causal", causal), ("neighbour", neighbours)):
-                for event_id, score in scores.items():
-                    channels.setdefault((partition, event_id), {})[name] = score
-        best = max((seed.score for seed in seeds), default=1.0) or 1.0
-        return await self.read({key: _relative(scores, best) for key, scores in channels.items()}, ask)
+    async def _matching(self, tenant: Tenant, ask: Ask, words: Sequence[str]) -> dict[DocumentKey, float]:
+        found = await asyncio.gather(
+            *(self._searcher.matching(p, words, ask.filters, ask.limit, ask.until) for p in tenant.partitions)
+        )
+        return _keyed(tenant, found)
 
-    async def _causal(
-        self, partition: Partition, strengths: Mapping[str, float], depth: int, max_nodes: int
-    ) -> dict[str, float]:
-        """Causes and effects of the seeds: each step one round of reads, its scores a fixed part of the last step's."""
-        causal: dict[str, float] = {}
-        frontier = dict(strengths)
-        for _ in range(depth):
-            nodes, effects = await asyncio.gather(
-                self._graph.events(partition, list(frontier)),
-                self._graph.effects(partition, list(frontier), _FAN_OUT),
-            )
-            reached: dict[str, float] = {}
-            for event_id, score in frontier.items():
-                node = nodes.get(event_id)
-                linked = [*(node.causes if node else ()), *(entry.event_id for entry in effects.get(event_id, []))]
-                for other in linked:
-                    reached[other] = max(reached.get(other, 0.0), score * _FALL_OFF)
-            new = {i: s for i, s in reached.items() if i not in causal and i not in strengths}
-            frontier = dict(list(new.items())[: max(0, max_nodes - len(causal))])
-            causal |= frontier
+    async def _near(self, tenant: Tenant, ask: Ask, vector: Awaitable[bytes | None] | None) -> dict[DocumentKey, float]:
+        made = await vector if vector is not None else None
+        if made is None:
+            return {}
+        found = await asyncio.gather(
+            *(self._searcher.near(p, made, ask.filters, ask.limit, ask.until) for p in tenant.partitions)
+        )
+        return _keyed(tenant, found)
+
+    async def _widen(self, pool: Pool, ask: Ask) -> None:
+        """Add what stands beside matches, and causes and effects: of the best matches, and of tools' calls always."""
+        keys, placed = pool.placed()
+        beside = _by_partition(keys, placed, ranking.promising(placed, _BESIDE)) if ask.beside else {}
+        seeds = sorted(keys, key=lambda key: -pool.matches[key].own)[:_SEEDS] if ask.depth else []
+        linked: dict[DocumentKey, float] = {}
+        frontier = {key: pool.matches[key].own for key in seeds}
+        frontier |= {key: pool.matches[key].own for key in keys if _is_tool(pool.turns[key])} if ask.beside else {}
+        for step in range(max(1, ask.depth)):
+            reached = await self._linked(pool, frontier)
+            new = {key: score for key, score in reached.items() if key not in linked and key not in frontier}
+            new = dict(list(new.items())[: max(0, ask.max_nodes - len(linked))])
+            await self._read(pool, ask, new, beside if step == 0 else {})
+            linked |= new
+            frontier = {key: score for key, score in new.items() if key in pool.turns}
             if not frontier:
                 break
-        return causal
+        for key, score in linked.items():
+            match = pool.matches.get(key, Match())
+            pool.matches[key] = replace(match, linked=max(match.linked, score))
 
-    async def _neighbours(self, partition: Partition, seeds: Sequence[Candidate]) -> dict[str, float]:
-        """What stands beside the seeds in their sessions."""
-        members = [(c.document.session_id, c.document.position, c.document.id) for c in seeds]
-        around = await self._graph.around(partition, members, reach=1)
-        strengths = {seed.document.id: seed.score for seed in seeds}
-        neighbours: dict[str, float] = {}
-        for event_id, entries in around.items():
-            for entry in entries:
-                if entry.event_id not in strengths:
-                    neighbours[entry.event_id] = max(neighbours.get(entry.event_id, 0.0), strengths[event_id])
-        return neighbours
+    async def _linked(self, pool: Pool, frontier: Mapping[DocumentKey, float]) -> dict[DocumentKey, float]:
+        """Causes and effects of these, each with a fixed part of the match it is reached from."""
+        partitions = sorted({partition for partition, _ in frontier})
+        effects = await asyncio.gather(
+            *(self._graph.effects(p, [i for q, i in frontier if q == p], _FAN_OUT) for p in partitions)
+        )
+        after = {(p, i): entries for p, found in zip(partitions, effects, strict=True) for i, entries in found.items()}
+        reached: dict[DocumentKey, float] = {}
+        for key, score in frontier.items():
+            others = [*pool.turns[key].causes, *(entry.event_id for entry in after.get(key, ()))]
+            for other in others:
+                linked = (key[0], other)
+                reached[linked] = max(reached.get(linked, 0.0), score * _FALL_OFF)
+        return reached
 
-    async def read(self, channels: Mapping[DocumentKey, Mapping[str, float]], ask: Ask) -> list[Candidate]:
-        """The documents behind channel scores, those that pass the filters and the as-of; best first."""
-        by_partition: dict[Partition, list[str]] = {}
-        for partition, doc_id in channels:
-            by_partition.setdefault(partition, []).append(doc_id)
-        found: list[Candidate] = []
-        for partition, ids in by_partition.items():
-            documents = await self._index.read_documents(partition, ids, entities=ask.by_entity)
-            for doc_id, stored in zip(ids, documents, strict=True):
-                if stored is not None and _allowed(stored, ask):
-                    scores = channels[(partition, doc_id)]
-                    found.append(Candidate(partition, stored.document, scores, fused(scores)))
-        return sorted(found, key=lambda c: (-c.score, c.document.position, c.document.id))
+    async def _read(
+        self,
+        pool: Pool,
+        ask: Ask,
+        keys: Iterable[DocumentKey],
+        places: Mapping[Partition, Sequence[tuple[str, int]]] | None = None,
+    ) -> None:
+        """Put the documents of these keys and places into the pool, those that pass the filters and the as-of."""
+        ids: dict[Partition, list[str]] = {partition: [] for partition in places or {}}
+        for partition, doc_id in keys:
+            if (partition, doc_id) not in pool.turns:
+                ids.setdefault(partition, []).append(doc_id)
+        at: Mapping[Partition, Sequence[tuple[str, int]]] = places or {}
+        if ask.as_of is not None:  # places are counted among those that were there then
+            for partition, pairs in at.items():
+                ids[partition] += [pool.there[session][place] for session, place in pairs]
+            at = {}
+        partitions = list(ids)
+        found = await asyncio.gather(
+            *(self._index.read_turns(p, ids[p], at.get(p, ()), entities=ask.by_entity) for p in partitions)
+        )
+        checked = ask.checked
+        for partition, turns in zip(partitions, found, strict=True):
+            allowed = [turn for turn in turns if _allowed(turn.stored, ask, checked)]
+            if ask.as_of is not None:
+                allowed = await self._placed_as_of(partition, pool, allowed, ask.as_of)
+            for turn in allowed:
+                pool.turns.setdefault((partition, turn.stored.document.id), turn)
+
+    async def _placed_as_of(self, partition: Partition, pool: Pool, turns: Sequence[Turn], as_of: AsOf) -> list[Turn]:
+        """The same turns with their places among those that were there then."""
+        for session in sorted({t.stored.document.session_id for t in turns if t.place is not None} - set(pool.there)):
+            entries = await self._graph.timeline(partition, "session", session, limit=_LONGEST_SESSION)
+            pool.there[session] = [entry.event_id for entry in entries if as_of.includes(entry.position)]
+        places = {event_id: place for there in pool.there.values() for place, event_id in enumerate(there)}
+        return [
+            turn
+            if turn.place is None
+            else replace(
+                turn,
+                place=places.get(turn.stored.document.id),
+                turns=len(pool.there[turn.stored.document.session_id]),
+            )
+            for turn in turns
+        ]
 
 
-_FAN_OUT = 20  # effects followed from one event
-_FALL_OFF = 0.6  # of a seed's score, for each causal step
+def ranked(pool: Pool, understanding: Understanding) -> list[Candidate]:
+    """The pool as candidates, best first. Scores are chances relative to the best's."""
+    keys, placed = pool.placed()
+    if not placed:
+        return []
+    features = ranking.features_of(placed, understanding)
+    chances = ranking.chances_of(features)
+    best = float(chances.max())
+    found = [
+        Candidate(
+            partition=key[0],
+            document=p.document,
+            channels=ranking.channels_of(row),
+            score=float(chance) / best,
+            causes=pool.turns[key].causes,
+        )
+        for key, p, row, chance in zip(keys, placed, features, chances, strict=True)
+    ]
+    return sorted(found, key=lambda c: (-c.score, c.document.position, c.document.id))
 
 
-def _relative(scores: Mapping[str, float], best: float) -> dict[str, float]:
-    return {name: score / best for name, score in scores.items()}
+def _matches(text: Mapping[DocumentKey, float], near: Mapping[DocumentKey, float]) -> dict[DocumentKey, Match]:
+    """Channel scores over all partitions brought to 0..1 within the query.
+
+    BM25 by the best; cosines between the worst and the best hit, because a cosine of unrelated texts is not 0.
+    """
+    best_text = max(text.values(), default=1.0) or 1.0
+    best, worst = max(near.values(), default=1.0), min(near.values(), default=0.0)
+    span = best - worst
+    found: dict[DocumentKey, Match] = {}
+    for key in dict.fromkeys((*near, *text)):
+        vector = ((near[key] - worst) / span if span > 0 else 1.0) if key in near else 0.0
+        found[key] = Match(vector=vector, text=text.get(key, 0.0) / best_text)
+    return found
 
 
-def _channel_scores(hits: Mapping[Partition, Hits]) -> dict[DocumentKey, dict[str, float]]:
-    """Each channel over all partitions brought to 0..1."""
-    channels: dict[DocumentKey, dict[str, float]] = {}
-    vector = {(p, doc_id): score for p, found in hits.items() for doc_id, score in found.vector.items()}
-    text = {(p, doc_id): score for p, found in hits.items() for doc_id, score in found.text.items()}
-    for name, scores, from_zero in (("vector", vector, False), ("text", text, True)):
-        texts = {f"{partition}\0{doc_id}": score for (partition, doc_id), score in scores.items()}
-        relative = scaled(texts, from_zero=from_zero)
-        for key in scores:
-            channels.setdefault(key, {})[name] = relative[f"{key[0]}\0{key[1]}"]
-    return channels
+def _keyed(tenant: Tenant, found: Sequence[Mapping[str, float]]) -> dict[DocumentKey, float]:
+    pairs = zip(tenant.partitions, found, strict=True)
+    return {(partition, doc_id): score for partition, scores in pairs for doc_id, score in scores.items()}
 
 
-def _allowed(stored: StoredDocument, ask: Ask) -> bool:
+def _by_partition(
+    keys: Sequence[DocumentKey], placed: Sequence[Placed], places: Sequence[tuple[str, int]]
+) -> dict[Partition, list[tuple[str, int]]]:
+    """A session lies in one partition: that of its documents."""
+    home = {p.document.session_id: key[0] for key, p in zip(keys, placed, strict=True)}
+    found: dict[Partition, list[tuple[str, int]]] = {}
+    for session, place in places:
+        found.setdefault(home[session], []).append((session, place))
+    return found
+
+
+def _is_tool(turn: Turn) -> bool:
+    return turn.stored.document.event_type in ("tool.call", "tool.result")
+
+
+def _occurrence(turn: Turn) -> tuple[int, str, str]:
+    document = turn.stored.document
+    return document.occurred_at, document.position.sort_key, document.id
+
+
+def _recent(key: DocumentKey, turn: Turn, place: int) -> Candidate:
+    """The newest is half as good as the best match; those before it fall off."""
+    recency = 0.5 / (1 + place)
+    return Candidate(key[0], turn.stored.document, {"recency": recency}, recency, turn.causes)
+
+
+def _allowed(stored: StoredDocument, ask: Ask, checked: Filters) -> bool:
     document = stored.document
     if ask.as_of is not None and not ask.as_of.includes(document.position):
         return False
@@ -203,4 +328,4 @@ def _allowed(stored: StoredDocument, ask: Ask) -> bool:
         "occurred_at": float(document.occurred_at),
         "importance": float(document.importance),
     }
-    return holds(ask.checked, values)
+    return holds(checked, values)

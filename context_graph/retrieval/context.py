@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import exp
 
 from context_graph.domain.query import Understanding
-from context_graph.domain.scoring import IMPORTANCE_WEIGHT, STRENGTH_WEIGHT, strength
+from context_graph.domain.scoring import IMPORTANCE_WEIGHT, STRENGTH_WEIGHT, WHY_WEIGHT, strength
 from context_graph.retrieval.candidates import DocumentKey
 from context_graph.retrieval.items import Candidate, Item, Section
 
 _HOUR_MS = 3_600_000
-_CAUSAL_FOR_WHY = 0.5  # added to the weight of causes and effects as far as the query asks why
 _LONGEST_SHARE = 0.25  # of the budget, for one item; characters are estimated at four a token
 _SHORTEST_CHARACTERS = 240
 
 _REASONS: Mapping[str, str] = {
     "vector": "close in meaning",
     "text": "matches the words",
-    "recency": "recent in this session",
-    "causal": "cause or effect of a match",
+    "speaker": "said by whom the query names",
+    "time": "at the time asked about",
+    "passage": "in a passage about it",
+    "session": "in a session about it",
     "neighbour": "beside a match",
+    "causal": "cause or effect of a match",
+    "recency": "recent in this session",
 }
+_NAMED_REASONS = 3  # the strongest ones are named
 
 
 def merged(*groups: Sequence[Candidate]) -> list[Candidate]:
@@ -41,19 +46,19 @@ def merged(*groups: Sequence[Candidate]) -> list[Candidate]:
 def weighed(
     candidates: Sequence[Candidate], understanding: Understanding, now_ms: int, uses: Mapping[str, int]
 ) -> list[Candidate]:
-    """Scores with importance, strength (recency of occurrence, feedback) and the query's intents; best first."""
+    """Scores with importance, strength (recency of occurrence, feedback) and the query's intents; best first.
+
+    The weights are logits, as those of the ranking: a score is multiplied by e to the sum.
+    """
     why = understanding.weight("why")
     result = []
     for candidate in candidates:
         document = candidate.document
         age = max(0, now_ms - document.occurred_at) / _HOUR_MS
-        score = (
-            candidate.score
-            + IMPORTANCE_WEIGHT * document.importance / 10
-            + STRENGTH_WEIGHT * strength(age, uses.get(document.id, 0))
-        )
-        score += _CAUSAL_FOR_WHY * why * candidate.channels.get("causal", 0.0)
-        result.append(replace(candidate, score=score))
+        more = IMPORTANCE_WEIGHT * (document.importance - 5) / 5
+        more += STRENGTH_WEIGHT * strength(age, uses.get(document.id, 0))
+        more += WHY_WEIGHT * why * candidate.channels.get("causal", 0.0)
+        result.append(replace(candidate, score=candidate.score * exp(more)))
     return sorted(result, key=lambda c: (-c.score, c.document.position, c.document.id))
 
 
@@ -90,8 +95,9 @@ def _section(candidate: Candidate, recent: set[str]) -> Section:
 
 
 def _reason(candidate: Candidate) -> str:
-    named = sorted(candidate.channels, key=lambda name: -candidate.channels[name])
-    return ", ".join(_REASONS[name] for name in named if name in _REASONS)
+    named = [name for name, added in candidate.channels.items() if name in _REASONS and added > 0]
+    strongest = sorted(named, key=lambda name: -candidate.channels[name])[:_NAMED_REASONS]
+    return ", ".join(_REASONS[name] for name in strongest)
 
 
 def shortened(text: str, limit: int) -> tuple[str, bool]:
@@ -102,14 +108,15 @@ def shortened(text: str, limit: int) -> tuple[str, bool]:
     return f"{text[: limit - tail - 3].rstrip()} … {text[len(text) - tail :].lstrip()}", True
 
 
-def bonds_of(candidates: Sequence[Candidate], causes: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A tool's result is bonded to its call: event id to the id of the call. `causes`: event id to its causes."""
+def bonds_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """A tool's result is bonded to its call: event id to the id of the call."""
     present = {c.document.id: c.document for c in candidates}
     bonds: dict[str, str] = {}
-    for document in present.values():
+    for candidate in candidates:
+        document = candidate.document
         if document.event_type != "tool.result":
             continue
-        for cause in causes.get(document.id, ()):
+        for cause in candidate.causes:
             call = present.get(cause)
             if call is not None and call.event_type == "tool.call":
                 bonds[document.id] = bonds[call.id] = call.id

@@ -12,18 +12,31 @@ from context_graph.domain.partition import Partition
 Section = Literal["summary", "relevant", "recent"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
-# What a section may take of the budget at most before the others had their turn. What one leaves, the others get.
-DEFAULT_SHARES: Mapping[Section, float] = {"summary": 0.2, "relevant": 0.5, "recent": 0.3}
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a section has of the budget: `least` before the others have their turn, `most` in the end; both 0..1."""
+
+    least: float
+    most: float = 1.0
+
+
+# What one section leaves of its share, the others get.
+DEFAULT_SHARES: Mapping[Section, Share] = {"summary": Share(0.2), "relevant": Share(0.5), "recent": Share(0.3)}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document that some channel found: where, its score per channel (0..1), and the fused score."""
+    """A document that some channel found: where, what each channel adds to it, and its score relative to the best (1).
+
+    `causes`: the events that its event names as causes.
+    """
 
     partition: Partition
     document: Document
     channels: Mapping[str, float]
     score: float
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

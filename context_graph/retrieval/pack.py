@@ -1,9 +1,13 @@
 """Packing: which items fit the budget, exactly. Pure.
 
-Items are taken best first, each section up to its share; what is left over then goes to the best of the rest, whatever
-their section. Items of one bond (a tool call and its result) go in together or not at all. An item that does not fit is
-skipped, not the end. The prices of single items only guide: what is promised is counted on the whole content, and while
-that is too much the least valuable bond is taken out again.
+Items are taken by what they are worth for their price, each section up to the least it is promised; what is left over
+then goes to the best of the rest, no section beyond its most. Items of one bond (a tool call and its result) go in
+together or not at all. An item that does not fit is skipped, not the end. The prices of single items only guide: what
+is promised is counted on the whole content, and while that is too much the least valuable bond is taken out again.
+
+Worth is the score by the price to the power of 0.6. A score is a chance, so the most evidence for a budget would come
+of score by price (a power of 1); but chances are less sure than prices, and 0.6 measures as well on the development
+conversations and keeps a long answer before a short nod.
 """
 
 from __future__ import annotations
@@ -13,16 +17,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from context_graph.retrieval.items import SECTIONS, Item, Section
+from context_graph.retrieval.items import SECTIONS, Item, Section, Share
 from context_graph.retrieval.render import Format
 
 Counter = Callable[[str], int]
-_FILL_TRIES = 8  # exact counts spent on the last few tokens
+_FILL_TRIES = 4  # exact counts spent on the last few tokens
+_PRICE_POWER = 0.6
+_CHARACTERS_A_TOKEN = 4
+_LINE_TOKENS = 6  # citation, speaker and end of a line
+_LEAST_ROOM = _LINE_TOKENS  # less is not worth looking for a line that fits
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An item left out, with the reason (`budget`, `duplicate`) and what it would have cost."""
+    """An item left out, with the reason (`budget`, `duplicate`) and what it would have cost, about."""
 
     id: str
     reason: str
@@ -42,46 +50,90 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Bond:
+    """Items that go together; `worth` orders the bonds."""
+
     name: str
     items: tuple[Item, ...]
-    price: int
     score: float
+    worth: float
     section: Section
 
 
+class _Prices:
+    """Tokens of single items, counted when first asked for: most items of a large pool are never looked at."""
+
+    def __init__(self, shape: Format, count: Counter) -> None:
+        self._shape = shape
+        self._count = count
+        self._known: dict[str, int] = {}
+        self._headings: dict[str, int] = {}
+
+    def of(self, item: Item) -> int:
+        price = self._known.get(item.id)
+        if price is None:
+            price = self._known[item.id] = self._count(self._shape.alone(item))
+        return price
+
+    def heading(self, item: Item) -> tuple[str, int]:
+        """What stands above the item and its like in its section, by name, and what it costs."""
+        text = self._shape.heading(item)
+        if text not in self._headings:
+            self._headings[text] = self._count(text) if text else 0
+        return f"{item.section} {text}", self._headings[text]
+
+    def about(self, item: Item) -> int:
+        """The price, estimated while nobody has counted it."""
+        return self._known.get(item.id, estimated(item))
+
+
 def pack(
-    items: Sequence[Item], *, limit: int, shares: Mapping[Section, float], shape: Format, count: Counter
+    items: Sequence[Item], *, limit: int, shares: Mapping[Section, Share], shape: Format, count: Counter
 ) -> Packed:
     """The best items whose rendered content has at most `limit` tokens. `items` in any order, ranks decide."""
     unique, duplicates = _fold(sorted(items, key=lambda item: item.rank))
-    prices = {item.id: count(shape.alone(item)) for item in unique}
-    bonds = _bonds(unique, prices)
-    taken = _by_price(bonds, limit, shares)
-    used = _count_exactly(taken, shape, count)
+    prices = _Prices(shape, count)
+    bonds = _bonds(unique)
+    taken = _by_price(bonds, limit, shares, prices)
+
+    def exactly(chosen: Sequence[_Bond]) -> int:
+        return _count_exactly(chosen, shape, count)
+
+    used = exactly(taken)
     while used > limit:
-        taken.remove(min(taken, key=lambda bond: bond.score))
-        used = _count_exactly(taken, shape, count)
-    taken, used = _fill(taken, used, bonds, limit, lambda chosen: _count_exactly(chosen, shape, count))
+        taken.remove(min(taken, key=lambda bond: bond.worth))
+        used = exactly(taken)
+    taken, used = _fill(taken, used, [b for b in bonds if shares.get(b.section, Share(0)).most >= 1], limit, exactly)
     chosen = _reading_order(taken)
     kept = {item.id for item in chosen}
-    dropped = [Dropped(item.id, "budget", prices[item.id]) for item in unique if item.id not in kept]
+    dropped = [Dropped(item.id, "budget", prices.about(item)) for item in unique if item.id not in kept]
     dropped += [Dropped(item.id, "duplicate", 0) for item in duplicates]
-    by_section = {section: sum(prices[i.id] for i in chosen if i.section == section) for section in SECTIONS}
-    return Packed(tuple(chosen), tuple(prices[item.id] for item in chosen), used, by_section, tuple(dropped))
+    by_section = {section: sum(prices.of(i) for i in chosen if i.section == section) for section in SECTIONS}
+    return Packed(tuple(chosen), tuple(prices.of(item) for item in chosen), used, by_section, tuple(dropped))
 
 
-def _by_price(bonds: Sequence[_Bond], limit: int, shares: Mapping[Section, float]) -> list[_Bond]:
-    """First what fits each section's share, then what fits at all; best first."""
+def estimated(item: Item) -> int:
+    """Tokens of an item without counting them."""
+    return _LINE_TOKENS + len(item.text) // _CHARACTERS_A_TOKEN
+
+
+def _by_price(bonds: Sequence[_Bond], limit: int, shares: Mapping[Section, Share], prices: _Prices) -> list[_Bond]:
+    """First what fits each section's least share, then what fits its most; worthiest first."""
     taken: dict[str, _Bond] = {}
+    headings: set[str] = set()
     spent = dict.fromkeys(SECTIONS, 0)
-    for within_shares in (True, False):
+    for bound in ("least", "most"):
         for bond in bonds:
-            room = limit - sum(spent.values())
-            if within_shares:
-                room = min(room, int(limit * shares.get(bond.section, 0.0)) - spent[bond.section])
-            if bond.name not in taken and bond.price <= room:
+            share: float = getattr(shares.get(bond.section, Share(0.0)), bound)
+            room = min(limit - sum(spent.values()), int(limit * share) - spent[bond.section])
+            if bond.name in taken or room < _LEAST_ROOM:
+                continue
+            above = dict(prices.heading(item) for item in bond.items)
+            new = {name: price for name, price in above.items() if name not in headings}
+            price = sum(prices.of(item) for item in bond.items) + sum(new.values())
+            if price <= room:
                 taken[bond.name] = bond
-                spent[bond.section] += bond.price
+                spent[bond.section] += price
+                headings |= set(new)
     return list(taken.values())
 
 
@@ -92,7 +144,7 @@ def _fill(
     names = {bond.name for bond in taken}
     tries = _FILL_TRIES
     for bond in bonds:
-        if bond.name not in names and bond.price <= limit - used and tries > 0:
+        if bond.name not in names and sum(map(estimated, bond.items)) <= limit - used and tries > 0:
             tries -= 1
             more = count([*taken, bond])
             if more <= limit:
@@ -120,21 +172,17 @@ def _fold(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     return kept, duplicates
 
 
-def _bonds(items: Sequence[Item], prices: Mapping[str, int]) -> list[_Bond]:
+def _bonds(items: Sequence[Item]) -> list[_Bond]:
+    """Worthiest first; of equals the better rank."""
     by_bond: dict[str, list[Item]] = {}
     for item in items:
         by_bond.setdefault(item.bond, []).append(item)
-    bonds = [
-        _Bond(
-            name,
-            tuple(group),
-            price=sum(prices[item.id] for item in group),
-            score=max(item.score for item in group),
-            section=group[0].section,
-        )
-        for name, group in by_bond.items()
-    ]
-    return sorted(bonds, key=lambda bond: min(item.rank for item in bond.items))
+    bonds = []
+    for name, group in by_bond.items():
+        score = max(item.score for item in group)
+        worth = score / sum(map(estimated, group)) ** _PRICE_POWER
+        bonds.append(_Bond(name, tuple(group), score, worth, group[0].section))
+    return sorted(bonds, key=lambda bond: (-bond.worth, min(item.rank for item in bond.items)))
 
 
 def _reading_order(taken: Sequence[_Bond]) -> list[Item]:

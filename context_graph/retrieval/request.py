@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from context_graph.domain.filters import NO_FILTERS, Filters, TagCondition
 from context_graph.domain.position import LAST_MS, LAST_SEQ, Position
 from context_graph.domain.query import Intent
-from context_graph.retrieval.items import DEFAULT_SHARES, Section
+from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ContextQuery:
     token_budget: int = 2000
     format: str = "json"
     tokenizer: str = "o200k_base"
-    shares: Mapping[Section, float] = field(default_factory=lambda: DEFAULT_SHARES)
+    shares: Mapping[Section, Share] = field(default_factory=lambda: DEFAULT_SHARES)
     intents: Mapping[Intent, float] | None = None
     filters: Filters = NO_FILTERS
     as_of: AsOf | None = None
@@ -59,7 +59,10 @@ class ContextQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery:
-    """A request for documents (the body of POST /v1/search). `offset` counts results already seen."""
+    """A request for documents (the body of POST /v1/search).
+
+    `offset` counts results already seen, `depth` is how many of each channel the first page asked for (0: this is it).
+    """
 
     query: str
     mode: str = "hybrid"
@@ -69,6 +72,7 @@ class SearchQuery:
     min_position: Position | None = None
     wait_ms: int = 5000
     offset: int = 0
+    depth: int = 0
 
 
 def scope(query: ContextQuery) -> Filters:

@@ -1,7 +1,8 @@
 """Retrieval's use cases: working memory, search and lineage for a tenant.
 
-The order of a context: wait for the stages when asked to → understand → embed the query off the event loop → channels
-in one round trip → expand → weigh → pack exactly → record what was served as a receipt event.
+The order of a context: wait for the stages when asked to → understand → embed the query off the event loop while its
+words are asked → nearest vectors → what stands around → rank → weigh → pack exactly → record what was served as a
+receipt event.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from ulid import ULID
 
 from context_graph.domain.event import EventId, SessionId, TenantId
+from context_graph.domain.filters import Filters
 from context_graph.domain.partition import Tenant
-from context_graph.domain.query import Understanding, understand
+from context_graph.domain.query import Intent, Understanding, understand
 from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import TokenCounter
 from context_graph.retrieval import context as assembly
-from context_graph.retrieval.candidates import Ask, Candidates
+from context_graph.retrieval.candidates import Ask, Candidates, Pool
 from context_graph.retrieval.deadline import Deadline
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SEEDS = 8  # best candidates whose causes, effects and neighbours are looked at
+_SEEDS = 8  # best candidates that are named as such
+_SPEAKERS = 200  # latest agents that a query is looked through for
 _TAIL_EVENTS = 40  # newest events of the session that may become its recent tail
+_POOL_FOR_PAGES = 5  # times the page: what a search ranks, and pages through
 
 
 @dataclass(slots=True)
@@ -93,6 +97,8 @@ class Found:
     results: Sequence[Candidate]
     more: bool
     missing: Sequence[str]
+    depth: int
+    """How many of each channel were asked for: the next page must ask for as many to rank alike."""
     truncated: Sequence[str] = ()
 
 
@@ -136,21 +142,15 @@ class Retrieval:
             with timings.step("wait"):
                 missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
             with timings.step("understand"):
-                understanding = understand(query.query, query.intents)
+                ask = await self._ask(tenant, query)
             deadline = self._deadline()
-            with timings.step("embed"):
-                vector = await deadline.within(self._vector(tenant, query.query), None, "embed")
-            ask = Ask(understanding, vector, scope(query), query.as_of, self._parts.settings.candidates)
-            with timings.step("candidates"):
-                nothing: tuple[list[Candidate], list[Candidate]] = ([], [])
-                found, tail = await deadline.within(self._gather(tenant, query, ask), nothing, "candidates")
+            nothing: tuple[list[Candidate], list[Candidate]] = ([], [])
+            found, tail = await deadline.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
-            with timings.step("expand"):
-                expanding = self._candidates.expand(seeds, ask, depth=query.max_depth, max_nodes=query.max_nodes)
-                both = assembly.merged(found, await deadline.within(expanding, [], "expand"))
-                uses = await deadline.within(self._uses(tenant, both, query.as_of), {}, "feedback")
-                ranked = assembly.weighed(both, understanding, self._parts.now_ms(), uses)
-                bonds = await self._bonds([*ranked, *tail])
+            with timings.step("weigh"):
+                uses = await deadline.within(self._uses(tenant, found, query.as_of), {}, "feedback")
+                ranked = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
+                bonds = assembly.bonds_of([*ranked, *tail])
             with timings.step("pack"):
                 items = assembly.items_of(ranked, tail, bonds, query.token_budget)
                 shape = FORMATS[query.format]
@@ -160,21 +160,27 @@ class Retrieval:
         content = shape.content(packed.items)
         named = [seed.document.id for seed in seeds]
         return Served(
-            receipt_id, content, packed, query, understanding, named, timings.steps, missing, deadline.truncated
+            receipt_id, content, packed, query, ask.understanding, named, timings.steps, missing, deadline.truncated
         )
 
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
         """Documents by meaning, by words, or both; best first."""
         missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
         deadline = self._deadline()
-        embedding = self._vector(tenant, query.query if query.mode != "keyword" else "")
-        vector = await deadline.within(embedding, None, "embed")
         wanted = query.offset + query.limit
-        limit = max(self._parts.settings.candidates, wanted + 1)
-        ask = Ask(understand(query.query), vector, query.filters, query.as_of, limit)
-        finding = self._candidates.find(tenant, ask, use_text=query.mode != "semantic")
+        depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
+        understanding = await self._understood(tenant, query.query, query.filters, query.as_of)
+        ask = Ask(understanding, query.filters, query.as_of, depth, beside=query.mode == "hybrid")
+        vector = self._vector(tenant, understanding.subject) if query.mode != "keyword" else None
+        finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
-        return Found(found[query.offset : wanted], len(found) > wanted, missing, deadline.truncated)
+        return Found(found[query.offset : wanted], len(found) > wanted, missing, depth, deadline.truncated)
+
+    async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
+        """What a context would be chosen from, for those who fit and measure the ranking."""
+        ask = await self._ask(tenant, query)
+        vector = self._vector(tenant, ask.understanding.subject)
+        return ask.understanding, await self._candidates.pool(tenant, ask, vector=vector)
 
     async def lineage(
         self, tenant: Tenant, event_id: str, direction: Direction, bounds: Bounds, as_of: AsOf | None
@@ -189,26 +195,53 @@ class Retrieval:
     def _deadline(self) -> Deadline:
         return Deadline.after(self._parts.settings.deadline_ms)
 
-    async def _gather(self, tenant: Tenant, query: ContextQuery, ask: Ask) -> tuple[list[Candidate], list[Candidate]]:
-        found = self._candidates.find(tenant, ask) if query.query.strip() else self._candidates.latest(tenant, ask)
-        return await asyncio.gather(found, self._tail(tenant, query, ask))
+    async def _ask(self, tenant: Tenant, query: ContextQuery) -> Ask:
+        filters, limit = scope(query), self._parts.settings.candidates
+        understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
+        return Ask(understanding, filters, query.as_of, limit, query.max_depth, query.max_nodes)
+
+    async def _understood(
+        self,
+        tenant: Tenant,
+        text: str,
+        filters: Filters,
+        as_of: AsOf | None,
+        intents: Mapping[Intent, float] | None = None,
+    ) -> Understanding:
+        """What the query asks, knowing who speaks in the scope."""
+        recent = await asyncio.gather(
+            *(self._parts.graph.registry(partition, "agent", limit=_SPEAKERS) for partition in tenant.partitions)
+        )
+        known = dict.fromkeys(name for names in recent for name, _ in names)
+        understanding = understand(text, intents, known)
+        if not understanding.speakers:
+            return understanding
+        named = [name for name in known if name.lower() in understanding.speakers]
+        asked = Ask(understanding, filters, as_of, 1)
+        within = await self._candidates.speakers(tenant.partitions, asked, named)
+        return understanding if len(within) == len(named) else understand(text, intents, within)
+
+    async def _gather(
+        self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        with timings.step("candidates"):
+            if not query.query.strip():
+                return await asyncio.gather(self._candidates.latest(tenant, ask), self._tail(tenant, query, ask))
+            vector = self._timed_vector(tenant, ask.understanding.subject, timings)
+            found = self._candidates.find(tenant, ask, vector=vector)
+            return await asyncio.gather(found, self._tail(tenant, query, ask))
+
+    async def _timed_vector(self, tenant: Tenant, text: str, timings: Timings) -> bytes | None:
+        """Within `candidates`, because the words are asked meanwhile."""
+        with timings.step("embed"):
+            return await self._vector(tenant, text)
 
     async def _tail(self, tenant: Tenant, query: ContextQuery, ask: Ask) -> list[Candidate]:
         if query.session_id is None:
             return []
         partition = tenant.partition_of(SessionId(query.session_id))
-        narrow = Ask(ask.understanding, None, ask.filters, ask.as_of, _TAIL_EVENTS)
+        narrow = replace(ask, limit=_TAIL_EVENTS)
         return await self._candidates.tail(partition, query.session_id, narrow)
-
-    async def _bonds(self, candidates: Sequence[Candidate]) -> dict[str, str]:
-        causes: dict[str, tuple[str, ...]] = {}
-        for partition in sorted({candidate.partition for candidate in candidates}):
-            results = [
-                c.document.id for c in candidates if c.partition == partition and c.document.event_type == "tool.result"
-            ]
-            nodes = await self._parts.graph.events(partition, results)
-            causes |= {node.id: node.causes for node in nodes.values()}
-        return assembly.bonds_of(candidates, causes)
 
     async def _uses(self, tenant: Tenant, candidates: Sequence[Candidate], as_of: AsOf | None) -> dict[str, int]:
         until = None if as_of is None else as_of.last

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import orjson
 from redis.exceptions import ResponseError
 
 from context_graph.domain.document import Document, Enrichment
@@ -25,7 +26,18 @@ from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import GraphKeys
 
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
+_TURN_FIELDS = [fields.STORED.get(name, name) for name in (*_READ, fields.AT, fields.ENTITY)]
 _STORED = [fields.STORED.get(name, name) for name in _READ]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A document where it stands: its place in its session (0 = first; None when it has none) of so many turns."""
+
+    stored: StoredDocument
+    place: int | None
+    turns: int
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,8 @@ class Index:
         self._ensured: set[str] = set()
         source = files("context_graph.store").joinpath("lua/replace_if_newer.lua").read_text()
         self._replace = redis.register_script(source)
+        turns = files("context_graph.store").joinpath("lua/read_turns.lua").read_text()
+        self._turns = redis.register_script(turns)
         self._command: Callable[..., Awaitable[Any]] = redis.execute_command
 
     def at(self, generation: int, dimensions: int | None = None) -> Index:
@@ -161,6 +175,33 @@ class Index:
             answers: list[Any] = await pipe.execute() if ids else []
         return [fields.stored_answer(values) for values in answers]
 
+    async def read_turns(
+        self,
+        partition: Partition,
+        ids: Sequence[str],
+        places: Sequence[tuple[str, int]] = (),
+        *,
+        entities: bool = False,
+    ) -> list[Turn]:
+        """The documents of these ids, then those at these places (session, number) of sessions; one round trip.
+
+        What is not there is left out. `entities`: also read the digests of their entities.
+        """
+        if not ids and not places:
+            return []
+        keys = await self.keys(partition)
+        prefixes = [keys.document_prefix, keys.vector_prefix + "0:", keys.timeline("session", ""), keys.event("")]
+        arguments = [
+            "1" if entities else "0",
+            *_TURN_FIELDS,
+            len(ids),
+            *ids,
+            *(part for pair in places for part in pair),
+        ]
+        with store_errors("reading documents in their sessions"):
+            rows: Any = await self._turns(keys=prefixes, args=arguments)
+        return [_turn(row) for row in rows]
+
     async def dimensions_of(self, partition: Partition) -> int | None:
         """Dimensions of the vectors in the partition's index, or None when it has no index yet."""
         info = await self._info((await self.keys(partition)).vector_index)
@@ -189,6 +230,15 @@ class Index:
                     return {}
                 raise
         return _pairs(answer)
+
+
+def _turn(row: list[Any]) -> Turn:
+    doc_id, text, speaker, meta, entities, place, turns, causes = row
+    named = zip((*_READ, fields.ENTITY), (text, speaker, meta, entities), strict=True)
+    stored = fields.decode_document(doc_id.decode(), {name: value for name, value in named if value is not None})
+    if stored is None:  # the script gives back only what has a META
+        raise ValueError(f"document {doc_id!r} without its description")
+    return Turn(stored, None if place < 0 else place, turns, tuple(orjson.loads(causes)) if causes else ())
 
 
 def is_missing_index(error: ResponseError) -> bool:

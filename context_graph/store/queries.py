@@ -8,7 +8,6 @@ the index has none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -40,14 +39,6 @@ _MOST_KEYS = 2000  # documents of one entity that a text query is narrowed to
 _TEXT = "|".join(fields.TEXT_FIELDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """What each channel found: document id to cosine similarity (-1..1), and to BM25 score (0 and up)."""
-
-    vector: dict[str, float]
-    text: dict[str, float]
-
-
 class Searcher:
     """Asks the indexes of any partition. A partition that has no index yet has no hits."""
 
@@ -60,27 +51,52 @@ class Searcher:
         """The same in that very generation."""
         return Searcher(self._redis, always(generation))
 
-    async def hits(
-        self, partition: Partition, *, vector: bytes | None, terms: Sequence[str], filters: Filters, limit: int,
-        recorded_until: int | None = None,
-    ) -> Hits:  # fmt: skip
-        """The `limit` nearest and the `limit` best matching documents that satisfy the filters; one round trip.
+    async def near(
+        self, partition: Partition, vector: bytes, filters: Filters, limit: int, recorded_until: int | None = None
+    ) -> dict[str, float]:
+        """The `limit` nearest documents that satisfy the filters: id to cosine similarity (-1..1); one round trip.
 
-        `vector`: float32 bytes of the query or None; `recorded_until`: ms of the ledger's clock, for as-of reads.
+        `vector`: float32 bytes of the query; `recorded_until`: ms of the ledger's clock, for as-of reads.
         """
         keys = GraphKeys(partition, await self._generation(partition.tenant))
-        condition = compile_filters(filters, recorded_until)
-        within = await self._within(keys, filters, condition) if terms else None
         pipe = self._redis.pipeline(transaction=False)
-        if vector is not None:
-            pipe.execute_command(*_vector_query(keys, condition, vector, limit))
-        if terms:
-            text_condition = compile_filters(_without_entities(filters), recorded_until)
-            pipe.execute_command(*_text_query(keys, text_condition, terms, limit, within))
+        pipe.execute_command(*_vector_query(keys, compile_filters(filters, recorded_until), vector, limit))
+        [answer] = await self._answers(pipe)
+        return {doc_id: 1.0 - away for doc_id, away in _scores(answer, keys.vector_prefix + "0:").items()}
+
+    async def matching(
+        self,
+        partition: Partition,
+        terms: Sequence[str],
+        filters: Filters,
+        limit: int,
+        recorded_until: int | None = None,
+    ) -> dict[str, float]:
+        """The `limit` documents that match the terms best and satisfy the filters: id to BM25 score (0 and up)."""
+        if not terms:
+            return {}
+        keys = GraphKeys(partition, await self._generation(partition.tenant))
+        within = await self._within(keys, filters, compile_filters(filters, recorded_until))
+        condition = compile_filters(_without_entities(filters), recorded_until)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.execute_command(*_text_query(keys, condition, terms, limit, within))
+        [answer] = await self._answers(pipe)
+        return _scores(answer, keys.document_prefix)
+
+    async def agents_within(
+        self, partition: Partition, names: Sequence[str], filters: Filters, recorded_until: int | None = None
+    ) -> list[str]:
+        """Those of these agents that have a document which satisfies the filters; one round trip."""
+        if not names:
+            return []
+        keys = GraphKeys(partition, await self._generation(partition.tenant))
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            of_agent = _without_entities(filters).plus(TagCondition("agent_id", "eq", (name,)))
+            condition = compile_filters(of_agent, recorded_until)
+            pipe.execute_command("FT.SEARCH", keys.text_index, condition, "NOCONTENT", "LIMIT", 0, 1, "DIALECT", 2)
         answers = await self._answers(pipe)
-        near = _scores(answers.pop(0), keys.vector_prefix + "0:") if vector is not None else {}
-        matching = _scores(answers.pop(0), keys.document_prefix) if terms else {}
-        return Hits({doc_id: 1.0 - distance for doc_id, distance in near.items()}, matching)
+        return [name for name, answer in zip(names, answers, strict=True) if answer[0]]
 
     async def _within(self, keys: GraphKeys, filters: Filters, condition: str) -> list[str] | None:
         """Keys of the documents that a text query may find, when entities are asked for: these only the vectors know.

@@ -223,8 +223,7 @@ async def test_a_rare_word_outranks_common_ones_however_often_a_document_is_deli
 
     async def scores() -> dict[str, float]:
         terms = ("parcel", "way", "order", "zwitterion")
-        hits = await searcher.hits(PARTITION, vector=None, terms=terms, filters=NO_FILTERS, limit=100)
-        return hits.text
+        return await searcher.matching(PARTITION, terms, NO_FILTERS, 100)
 
     await resources.index.put_documents(PARTITION, documents)
     first = await scores()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from context_graph.domain.document import Document
 from context_graph.domain.position import Position
 from context_graph.models.tokens import TokenCounter, open_counter
-from context_graph.retrieval.items import SECTIONS, Item
+from context_graph.retrieval.items import SECTIONS, Item, Share
 from context_graph.retrieval.pack import pack
 from context_graph.retrieval.render import FORMATS
 
@@ -54,10 +54,10 @@ ROWS = st.lists(
     rows=ROWS,
     limit=st.integers(0, 900),
     shape=st.sampled_from(sorted(FORMATS)),
-    shares=st.fixed_dictionaries({section: st.floats(0, 1) for section in SECTIONS}),
+    shares=st.fixed_dictionaries({section: st.builds(Share, st.floats(0, 1), st.floats(0, 1)) for section in SECTIONS}),
 )
 def test_packing_keeps_its_promises(
-    counter: TokenCounter, rows: list[tuple[str, str, int, int]], limit: int, shape: str, shares: dict[str, float]
+    counter: TokenCounter, rows: list[tuple[str, str, int, int]], limit: int, shape: str, shares: dict[str, Share]
 ) -> None:
     items = _items(rows)
     row = FORMATS[shape]
