@@ -160,7 +160,8 @@ def chances_of(features: Floats, weights: Floats = _WEIGHTS, broad: Floats = _BR
 
 def _softmax(scores: Floats) -> Floats:
     raised: Floats = np.exp(scores - scores.max())
-    return raised / raised.sum()
+    raised /= raised.sum()
+    return raised
 
 
 def channels_of(row: Floats) -> dict[str, float]:
