@@ -21,7 +21,6 @@ from context_graph.api.services import services_of
 from context_graph.domain.query import Intent
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
-from context_graph.retrieval.lineage import Bounds
 from context_graph.retrieval.request import ContextQuery, SearchQuery
 
 router = APIRouter(prefix="/v1", tags=["memory"])
@@ -156,10 +155,6 @@ def _shares(sections: Mapping[Section, float | ShareIn]) -> dict[Section, Share]
         name: Share(share.min, share.max) if isinstance(share, ShareIn) else Share(share)
         for name, share in sections.items()
     }
-
-
-def _filters(raw: dict[str, dict[str, Any]] | None) -> Filters:
-    return parse(raw) if raw else NO_FILTERS
 
 
 def _page(cursor: str | None) -> tuple[int, int]:
