@@ -67,6 +67,32 @@ def _facts(events: Sequence[LedgerEvent]) -> Iterator[Fact]:
 DERIVATION = Derivation("projection", GRAPH_KINDS, _facts)
 
 
+class _Contested:
+    """Facts that several events decide: the one that wins."""
+
+    def __init__(self) -> None:
+        self._winners: dict[tuple[str, str], Fact] = {}
+
+    def takes(self, fact: Fact) -> bool:
+        """Whether it is such a fact; it is kept then, if it wins."""
+        if not _is_contested(fact):
+            return False
+        key = (fact.kind, fact.name)
+        self._winners[key] = _winner(self._winners.get(key), fact)
+        return True
+
+    @property
+    def winners(self) -> list[Fact]:
+        return list(self._winners.values())
+
+
+def replayed_facts(rules: Sequence[Derivation], events: Sequence[LedgerEvent]) -> list[Fact]:
+    """All the facts that a few events lead to, each once."""
+    contested = _Contested()
+    rest = [fact for rule in rules for fact in _bisected(rule, events) if not contested.takes(fact)]
+    return rest + contested.winners
+
+
 class Replay:
     """The facts that the ledger of a partition leads to."""
 
@@ -84,7 +110,7 @@ class Replay:
         if self._decided is None:
             self._decided = await read_decisions(self._ledger, self._partition, self._until)
         wanted = None if buckets is None else frozenset(buckets)
-        contested: dict[tuple[str, str], Fact] = {}
+        contested = _Contested()
         self.unreadable = self.events = 0
         async for batch in self._ledger.replay(self._partition, None):
             events = [event for event in await self._events(batch) if event.position <= self._until]
@@ -92,14 +118,12 @@ class Replay:
             for fact in await asyncio.to_thread(self._derived, events):
                 if wanted is not None and fact.bucket not in wanted:
                     continue
-                if _is_contested(fact):
-                    contested[(fact.kind, fact.name)] = _winner(contested.get((fact.kind, fact.name)), fact)
-                else:
+                if not contested.takes(fact):
                     page.append(fact)
             yield page
             if not batch or _place(self._partition, batch[-1]) >= self._until:
                 break
-        yield list(contested.values())
+        yield contested.winners
 
     async def _events(self, batch: Sequence[RawEntry]) -> list[LedgerEvent]:
         """The batch decoded; what is no envelope is counted, as the stages bury it."""

@@ -130,7 +130,7 @@ class Generations:
             pipe.get(table_key(name))
         with store_errors("reading the generations"):
             answers: list[Any] = await pipe.execute() if names else []
-        return [self._remember(name, _decoded(raw)) for name, raw in zip(names, answers, strict=True)]
+        return [self._remember(name, decoded(raw)) for name, raw in zip(names, answers, strict=True)]
 
     async def change(self, tenant: TenantId, change: Callable[[Table], Table]) -> Table:
         """Apply `change` to the newest table and store it, in one step for everybody else; returns the new one.
@@ -141,8 +141,8 @@ class Generations:
         for _ in range(_TRIES):
             with store_errors("changing the generations"):
                 raw = cast("bytes | None", await self._redis.get(key)) or b""
-                table = change(_decoded(raw))
-                if await self._replace(keys=[key], args=[raw, _encoded(table)]):
+                table = change(decoded(raw))
+                if await self._replace(keys=[key], args=[raw, encoded(table)]):
                     return self._remember(tenant, table)
         raise StoreUnavailable(f"the generations of {tenant} are being changed by too many at once")
 
@@ -151,13 +151,15 @@ class Generations:
         return table
 
 
-def _encoded(table: Table) -> bytes:
+def encoded(table: Table) -> bytes:
+    """A table as it is stored."""
     values = asdict(table)
     values["recipes"] = {str(number): asdict(recipe) for number, recipe in table.recipes.items()}
     return orjson.dumps(values)
 
 
-def _decoded(raw: bytes | None) -> Table:
+def decoded(raw: bytes | None) -> Table:
+    """The inverse of `encoded`; the table of a tenant that never had a rebuild for nothing at all."""
     if not raw:
         return Table()
     values: Mapping[str, Any] = orjson.loads(raw)
