@@ -36,8 +36,9 @@ class Forgotten:
     def __init__(self, redis: RedisClient, graph: Graph) -> None:
         self._redis = redis
         self._graph = graph
-        source = files("context_graph.store").joinpath("lua/leave_entity.lua").read_text()
-        self._leave_entity = redis.register_script(source)
+        scripts = files("context_graph.store").joinpath("lua")
+        self._forget_node = redis.register_script(scripts.joinpath("forget_node.lua").read_text())
+        self._forget_mentions = redis.register_script(scripts.joinpath("forget_mentions.lua").read_text())
 
     async def put(self, partition: Partition, known: Iterable[Decision]) -> None:
         """Keep decisions; one round trip."""
@@ -82,13 +83,14 @@ class Forgotten:
         with store_errors("forgetting nodes"):
             answers: list[Any] = await pipe.execute() if places else []
             for (event_id, place), (agent, tool, causes) in zip(places.items(), answers, strict=True):
-                member = place.order + event_id
-                for kind, name in (("agent", agent), ("tool", tool)):
-                    if name is not None:
-                        pipe.zrem(keys.timeline(kind, name.decode()), member)
-                for cause in orjson.loads(causes or b"[]"):
-                    pipe.zrem(keys.effects(cause), member)
-                pipe.hdel(keys.event(event_id), *EVENT_FIELDS)  # last: it says what the others are found by
+                if agent is None:
+                    continue  # not there, or taken already
+                touched = [keys.event(event_id), keys.timeline("agent", agent.decode())]
+                if tool is not None:
+                    touched.append(keys.timeline("tool", tool.decode()))
+                touched += (keys.effects(cause) for cause in orjson.loads(causes or b"[]"))
+                args = [place.order + event_id, *EVENT_FIELDS]
+                await self._forget_node(keys=touched, args=args, client=pipe)
             if places:
                 await pipe.execute()
 
@@ -107,14 +109,18 @@ class Forgotten:
             pipe.hget(keys.event(event_id), EVENT_ENTITIES)
         with store_errors("forgetting vectors"):
             answers: list[Any] = await pipe.execute() if places else []
-            for (event_id, place), entities in zip(places.items(), answers, strict=True):
-                for entity_id in orjson.loads(entities or b"[]"):
-                    timeline, registry = keys.timeline("entity", entity_id), keys.registry("entity")
-                    touched = [timeline, registry, keys.entity(entity_id), keys.entity_names]
-                    args = [entity_id, place.order + event_id, *name_members(entity_id)]
-                    await self._leave_entity(keys=touched, args=args, client=pipe)
+            for (event_id, place), raw in zip(places.items(), answers, strict=True):
                 pipe.delete(keys.vector(event_id))
-                pipe.hdel(keys.event(event_id), EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
+                pipe.hdel(keys.event(event_id), EVENT_KEYWORDS)
+                if raw is None:
+                    continue
+                touched = [keys.event(event_id), keys.registry("entity"), keys.entity_names]
+                args: list[str | int] = [EVENT_ENTITIES, EVENT_MENTIONS, place.order + event_id]
+                for entity_id in orjson.loads(raw):
+                    names = name_members(entity_id)
+                    touched += (keys.timeline("entity", entity_id), keys.entity(entity_id))
+                    args += (entity_id, len(names), *names)
+                await self._forget_mentions(keys=touched, args=args, client=pipe)
             if places:
                 await pipe.execute()
 

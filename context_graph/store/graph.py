@@ -67,8 +67,6 @@ class Graph:
         """Write a delta in one pipelined round trip. Writing it twice, or in another order, changes nothing."""
         keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
-        for node in delta.events.values():
-            pipe.execute_command("HSET", keys.event(node.id), *event_fields(node))
         for (kind, identifier), members in delta.timelines.items():
             pipe.execute_command("ZADD", keys.timeline(kind, identifier), *_scores(members))
         for cause, effects in delta.effects.items():
@@ -79,6 +77,8 @@ class Graph:
         for kind, members in latest.items():
             pipe.execute_command("ZADD", keys.registry(kind), "GT", *_scores(members))
         await self._records.put(pipe, keys, delta)
+        for node in delta.events.values():  # last: it says where the rest is (`forgotten.py`)
+            pipe.execute_command("HSET", keys.event(node.id), *event_fields(node))
         with store_errors("writing the graph"):
             await pipe.execute()
             for summary in delta.summaries.values():
