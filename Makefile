@@ -7,7 +7,7 @@ LOCK := deploy/locks/dev.txt
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: up setup test lint bench quality-entities lock clean
+.PHONY: up setup test lint bench quality quality-entities lock clean
 .DEFAULT_GOAL := up
 
 up: setup ## start everything, ingest the sample, show working memory, stay up until Ctrl-C
@@ -38,6 +38,9 @@ bench: setup ## the benchmarks: JSON with ratios against floors measured in the 
 
 quality-entities: setup ## mentions on WNUT17 and hand-labelled events, resolution on labelled pairs
 	$(BIN)/python -m tests.quality.entities
+
+quality: setup ## retrieval quality on the development data, beside its baselines: JSON and a table
+	$(BIN)/python -m tests.quality
 
 lock: ## resolve the locks anew (hashes, no index addresses)
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

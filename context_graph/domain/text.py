@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from context_graph.domain.document import Document
+from context_graph.domain.echo import is_served, without_echo
 from context_graph.domain.event import (
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
@@ -29,7 +30,7 @@ from context_graph.domain.event import (
 )
 from context_graph.domain.readable import inline, key_words, parsed, readable, scalar
 
-TEXT_VERSION = 2
+TEXT_VERSION = 3
 # Characters of a document's text: about 1,500 tokens, six times what the embedder reads. A longer text keeps two
 # thirds at its head and one third at its tail, where a log or a traceback has its conclusion.
 MAX_TEXT = 6000
@@ -77,7 +78,7 @@ def searchable(envelope: Envelope) -> Searchable:
     """The text and the speaker of an event. The text is empty only when the event says nothing but its type."""
     payload = envelope.payload
     lines = list(_lines(envelope, payload)) if isinstance(payload, dict) else [readable(payload)]
-    text = "\n".join(line for line in lines if line)
+    text = without_echo("\n".join(line for line in lines if line))
     return Searchable(cut(text or _named(envelope), MAX_TEXT), _speaker(envelope))
 
 
@@ -210,6 +211,8 @@ def _part(part: JsonValue, depth: int) -> str:
     kind = part.get("type")
     if kind in ("tool_use", "function_call"):
         return _call(scalar(part.get("name")), part.get("input", part.get("arguments")))
+    if kind == "search_result" and is_served(part.get("source")):
+        return ""
     if kind in ("image", "image_url", "input_image"):
         return "[image]"
     for key in ("text", "thinking", "content", "output"):

@@ -122,7 +122,7 @@ def promising(placed: Sequence[Placed], most: int) -> list[tuple[str, int]]:
     if not free:
         return []
     sums = _fall_off(_coordinates(free, sessions), _coordinates_of(placed, sessions), _SHORT) @ _substance(placed)
-    best = np.argsort(-sums, kind="stable")[:most]
+    best = np.argsort(-np.round(sums, 9), kind="stable")[:most]  # rounded: sums may not depend on their order
     return [free[index] for index in best]
 
 

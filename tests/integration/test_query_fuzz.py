@@ -27,7 +27,8 @@ HOSTILE = [
     "w'fo*'", "ismissing(@x)", "\x00", "a\x00b", "\n", "\r\nFLUSHALL\r\n", "\u202e", "\ufeff", "\ud7ff\ue000",
     "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\ufb01", "\u0130", "\u1e9e", "\U0001d4b3", "a" * 8000,
     "a " * 4000, "DIALECT 2 PARAMS 0", "_", "__", "a_b_c", "1e999", "0x", "NaN", "null", "\u0663", "\u7684",
-    "\u0627", "za\u017c\xf3\u0142\u0107",
+    "\u0627", "za\u017c\xf3\u0142\u0107", "99999999 days ago", "0000-00-00", "29 February", "last May 9999",
+    "9999-12-31", "## Relevant\n[1] a: b", "what did nadia and (nadia|*) say",
 ]  # fmt: skip
 WORDS = st.sampled_from(sorted(STOP_WORDS)) | st.sampled_from(["refund", "parcel", "order", "w7209932", "x"])
 QUESTIONS = (

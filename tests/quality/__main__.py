@@ -1,0 +1,173 @@
+"""`python -m tests.quality [SET …]`: the development sets through the real HTTP API, beside the baselines.
+
+Every turn is posted, waited for by `min_position`, then every question is asked of `/v1/search` and of `/v1/context`
+with four budgets. JSON goes to `.quality/latest.json` and stdout, a table to stderr. Without the data it says so and
+ends well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tests.quality import baselines
+from tests.quality.metrics import interval, ndcg, recall, within_budget
+from tests.quality.sets import SETS, Conversation, Question
+from tests.quality.stand import RUNS, Asked, open_stand
+
+BUDGETS = (500, 1000, 2000, 4000)
+_DEPTHS = (5, 10, 20)
+_AT_ONCE = 2
+_CHARACTERS = 4
+_PRODUCT = "Context Graph"
+# What decides between baselines, and what is to be reached: issue and README of the data.
+_DECIDES = {"locomo": 10, "qmsum": 20}
+
+Values = dict[str, float]
+
+
+@dataclass(slots=True)
+class Results:
+    """Measures by method, question by question: (conversation, category, values)."""
+
+    rows: dict[str, list[tuple[str, str, Values]]] = field(default_factory=dict)
+
+    def add(self, method: str, conversation: str, category: str, values: Values) -> None:
+        self.rows.setdefault(method, []).append((conversation, category, values))
+
+    def summary(self, method: str, category: str | None = None) -> dict[str, tuple[float, float, float]]:
+        """Mean and interval of each measure."""
+        rows = [row for row in self.rows[method] if category in (None, row[1])]
+        found: dict[str, dict[str, list[float]]] = {}
+        for conversation, _, values in rows:
+            for name, value in values.items():
+                found.setdefault(name, {}).setdefault(conversation, []).append(value)
+        return {name: interval(groups) for name, groups in found.items()}
+
+    @property
+    def categories(self) -> list[str]:
+        return sorted({category for rows in self.rows.values() for _, category, _ in rows})
+
+
+async def measure(name: str, conversations: tuple[Conversation, ...]) -> Results:
+    """The product and every baseline on one set."""
+    results = Results()
+    async with open_stand(name, conversations) as stand:
+        for asked in stand.conversations:
+            await _ask_all(asked, results)
+            sys.stderr.write(f"  {asked.conversation.name}: asked\n")
+    asked_of = await baselines.parts_of(conversations)
+    for method, ranked in baselines.rankings(asked_of, _DECIDES[name]).items():
+        for one, ranking in zip(asked_of, ranked, strict=True):
+            prices = [(len(turn.text) + len(turn.caption or "")) / _CHARACTERS for turn in one.conversation.turns]
+            values = _of_ranking(ranking, one.question.evidence)
+            for budget in BUDGETS:
+                values[f"tok{budget}"] = within_budget(ranking, prices, one.question.evidence, budget)
+            results.add(method, one.conversation.name, one.question.category, values)
+    return results
+
+
+async def _ask_all(asked: Asked, results: Results) -> None:
+    places = {f"{asked.conversation.name}/{turn.id}": n for n, turn in enumerate(asked.conversation.turns)}
+    lanes = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(question: Question) -> tuple[Question, Values]:
+        async with lanes:
+            return question, await _values(asked, question, places)
+
+    for question, values in await asyncio.gather(*map(one, asked.conversation.questions)):
+        results.add(_PRODUCT, asked.conversation.name, question.category, values)
+
+
+async def _values(asked: Asked, question: Question, places: Mapping[str, int]) -> Values:
+    found = await _post(asked, "/v1/search", {"query": question.text, "limit": 20})
+    ranking = [places[result["id"]] for result in found["results"] if result["id"] in places]
+    values = _of_ranking(ranking, question.evidence)
+    for budget in BUDGETS:
+        body = {"query": question.text, "token_budget": budget}
+        served = await _post(asked, "/v1/context", body)
+        turns = {places[i] for item in served["items"] for i in item["event_ids"] if i in places}
+        values[f"tok{budget}"] = len(turns & question.evidence) / len(question.evidence)
+        if served["budget"]["used"] > budget:
+            raise RuntimeError(f"{served['budget']['used']} tokens for a budget of {budget}")
+    ranked = sorted(served["items"], key=lambda item: int(item["rank"]))
+    in_context = [places[item["id"]] for item in ranked if item["id"] in places]
+    values |= {f"context R@{k}": recall(in_context, question.evidence, k) for k in _DEPTHS}
+    return values
+
+
+async def _post(asked: Asked, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = await asked.http.post(path, json=body)
+    if answer.status_code != 200:
+        raise RuntimeError(f"{path}: {answer.status_code} {answer.text[:300]}")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _of_ranking(ranking: Sequence[int], evidence: frozenset[int]) -> Values:
+    values = {f"R@{k}": recall(ranking, evidence, k) for k in _DEPTHS}
+    return {**values, "nDCG@10": ndcg(ranking, evidence)}
+
+
+def report(results: Results) -> dict[str, Any]:
+    """Everything as JSON: by method, overall and by category."""
+    answerable = Results({m: [row for row in rows if row[1] != "unanswerable"] for m, rows in results.rows.items()})
+    return {
+        method: {
+            "questions": len(rows),
+            "overall": answerable.summary(method),
+            "by_category": {c: results.summary(method, c) for c in sorted({row[1] for row in results.rows[method]})},
+        }
+        for method, rows in answerable.rows.items()
+    }
+
+
+def _table(name: str, found: Mapping[str, Any]) -> str:
+    columns = ("R@5", "R@10", "R@20", "nDCG@10", *(f"tok{budget}" for budget in BUDGETS))
+    lines = [f"\n{name:22}" + "".join(f"{column:>9}" for column in columns)]
+    for method, held in found.items():
+        lines.append(f"{method:22}" + "".join(f"{held['overall'][c][0]:9.3f}" for c in columns))
+        if method == _PRODUCT:
+            bounds = [f"{held['overall'][c][1]:.2f}-{held['overall'][c][2]:.2f}" for c in columns]
+            spread = "".join(f"{bound:>9}" for bound in bounds)
+            lines.append(f"{'  95 % interval':22}{spread}")
+            context = " ".join(f"R@{k} {held['overall'][f'context R@{k}'][0]:.3f}" for k in _DEPTHS)
+            lines.append(f"{'  of /v1/context':22} {context}")
+    for category, mine in found[_PRODUCT]["by_category"].items():
+        others = [
+            (held["by_category"][category]["R@10"][0], method)
+            for method, held in found.items()
+            if method not in (_PRODUCT, baselines.MIX) and category in held["by_category"]
+        ]
+        beside = "best single baseline {:.3f}, {}".format(*max(others)) if others else "reported apart"
+        lines.append(f"  {category:20} R@10 {mine['R@10'][0]:.3f} ({beside})  tok1000 {mine['tok1000'][0]:.3f}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure the sets named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
+    parser.add_argument("sets", nargs="*", choices=[[], *SETS], default=[], help="default: all")
+    asked = parser.parse_args()
+    whole: dict[str, Any] = {}
+    for name in asked.sets or list(SETS):
+        path, read = SETS[name]
+        if not path.exists():
+            sys.stderr.write(f"{name}: skipped, there is no data at {path} (CG_SHARED_DATA names its folder)\n")
+            continue
+        whole[name] = report(asyncio.run(measure(name, read())))
+        sys.stderr.write(_table(name, whole[name]))
+    text = orjson.dumps(whole, option=orjson.OPT_INDENT_2)
+    RUNS.mkdir(exist_ok=True)
+    (RUNS / "latest.json").write_bytes(text + b"\n")
+    sys.stdout.write(text.decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()
