@@ -151,6 +151,17 @@ class DeliverySettings(BaseModel):
 class EmbeddingSettings(BaseModel):
     """The vectors (Stage 2 and queries)."""
 
+    provider: Literal["fastembed", "litellm", "http"] = Field(
+        default="fastembed",
+        description="fastembed: in this process. http: a server in the OpenAI form at `url` (`context-graph worker "
+        "embedder` is one). litellm: any model that litellm knows by the name in `model`",
+    )
+    url: str | None = Field(default=None, description="http: the server, as http://host:8090/v1; litellm: its api_base")
+    api_key: SecretStr | None = Field(default=None, description="http and litellm: the key; of a server: what it asks")
+    timeout_seconds: float = Field(default=30.0, gt=0, description="http and litellm: longest wait for one answer")
+    retries: int = Field(default=2, ge=0, le=10, description="http and litellm: tries after the first, with pauses")
+    serve_host: str = Field(default="127.0.0.1", description="worker embedder: address to listen on")
+    serve_port: int = Field(default=8090, ge=0, le=65535, description="worker embedder: port to listen on")
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     model_path: Path | None = Field(
         default=None,

@@ -25,7 +25,7 @@ from context_graph.errors import (
 )
 from context_graph.facts import facts_of, with_service
 from context_graph.local.checks import ArchiveFacts, Facts, ModelFacts, examine
-from context_graph.models.embedder import open_embedder
+from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.settings import Settings
 from context_graph.store.archive_checking import ArchiveChecks

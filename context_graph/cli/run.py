@@ -72,16 +72,39 @@ def _serve(settings: Settings) -> None:
         raise ConfigurationError(f"the API did not start on {settings.api.host}:{settings.api.port}; see the log above")
 
 
+def _serve_embedder(settings: Settings) -> None:
+    """The model as a server; it needs no Redis."""
+    import uvicorn  # noqa: PLC0415
+
+    from context_graph.api.embedder_app import create_embedder_app  # noqa: PLC0415
+
+    configure_logging(settings)
+    host, port = settings.embedding.serve_host, settings.embedding.serve_port
+    server = uvicorn.Server(
+        uvicorn.Config(create_embedder_app(settings), host=host, port=port, log_config=None, access_log=False)
+    )
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    server.run()
+    if not server.started:
+        raise ConfigurationError(f"the embedder did not start on {host}:{port}; see the log above")
+
+
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(0)
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help="projection, enrichment, consolidation or archive")],
+    name: Annotated[
+        str, typer.Argument(help="projection, enrichment, consolidation or archive; embedder: the model as a server")
+    ],
     once: Annotated[bool, typer.Option("--once", help="One pass, say what was done, and end")] = False,
     data: DataOption = None,
 ) -> None:
     """Run one worker until it is stopped, or one pass of it."""
+    if name == "embedder":
+        _serve_embedder(read_settings(data))
+        return
     found = load_worker(name)
     settings = find_redis(read_settings(data))
     # A single pass is watched by a person: what it did is printed, only warnings are logged.

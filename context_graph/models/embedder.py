@@ -8,7 +8,8 @@ its own turn in the thread: a query that arrives during a long backlog waits for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,21 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.models.batches import batches, by_length
 from context_graph.models.offline import MODEL_FILE, PACKAGED_MODEL, TOKENIZER_FILES, assemble_packaged, short_digest
 from context_graph.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     from fastembed import TextEmbedding
 
+log = structlog.get_logger(__name__)
+
 Vectors: TypeAlias = NDArray[np.float32]
 
-# onnxruntime keeps the memory of its largest batch: 32 full texts of 256 tokens took the process over 2 GB, and smaller
-# batches of long texts are no slower. A text beyond some 1,200 characters is cut by the tokenizer anyway.
-_BATCH_CHARACTERS = 10_000
-_LONGEST_CHARACTERS = 1_200
 _WAY_OUT = (
     "Name a folder with the model in CG_EMBEDDING__MODEL_PATH, install the packaged one (extra `models`), "
     "or let this machine reach the model hub"
@@ -82,6 +83,27 @@ def find_model(settings: EmbeddingSettings, cache_dir: Path) -> ModelSource:
     return ModelSource(settings.model, None, f"{short}/hub")
 
 
+class Pace:
+    """Says in the log, once a minute of work at most, how many texts a second a model embeds."""
+
+    def __init__(self, model_id: str, every: float = 60.0) -> None:
+        self._model_id = model_id
+        self._every = every
+        self._since: float | None = None
+        self._texts = 0
+        self._busy = 0.0
+
+    def add(self, texts: int, began: float, ended: float) -> None:
+        """A call is over. Times in seconds of one clock."""
+        self._since = began if self._since is None else self._since
+        self._texts += texts
+        self._busy += ended - began
+        if ended - self._since >= self._every:
+            rate = round(self._texts / max(self._busy, 1e-9), 1)
+            log.info("embedder_pace", model=self._model_id, texts=self._texts, texts_per_second=rate)
+            self._since, self._texts, self._busy = None, 0, 0.0
+
+
 class FastembedEmbedder:
     """The default: fastembed over onnxruntime."""
 
@@ -93,6 +115,8 @@ class FastembedEmbedder:
         self._cache_dir = cache_dir
         self._thread = thread  # a single one: it alone touches the model
         self._model: TextEmbedding | None = None
+        self._clock = time.monotonic
+        self._pace = Pace(source.model_id)
 
     @property
     def model_id(self) -> str:
@@ -105,11 +129,12 @@ class FastembedEmbedder:
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. An empty text is embedded as a space."""
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         loop = asyncio.get_running_loop()
-        for rows in _batches(order, texts, self._settings.batch_texts):
+        for rows in batches(by_length(texts), texts, self._settings.batch_texts):
             batch = [texts[row] or " " for row in rows]
+            began = self._clock()
             vectors[rows] = await loop.run_in_executor(self._thread, self._embed_batch, batch)
+            self._pace.add(len(rows), began, self._clock())
         return vectors
 
     def _embed_batch(self, texts: list[str]) -> Vectors:
@@ -151,26 +176,15 @@ class FastembedEmbedder:
     def _refuse_other_dimensions(self, model: TextEmbedding) -> None:
         found = len(next(iter(model.embed(["dimensions"]))))
         if found != self.dimensions:
-            raise ConfigurationError(
-                f"{self.model_id} makes {found} dimensions, CG_EMBEDDING__DIMENSIONS says {self.dimensions}: "
-                f"set it to {found} and rebuild the index, or name a model of {self.dimensions} dimensions"
-            )
+            raise ConfigurationError(wrong_dimensions(self.model_id, found, self.dimensions))
 
 
-def _batches(order: Sequence[int], texts: Sequence[str], most: int) -> Iterator[list[int]]:
-    """Rows of one call each: at most `most`, and no more than `_BATCH_CHARACTERS` when padded to the longest.
-
-    `order` has the shortest first, so the last row of a batch is its longest.
-    """
-    batch: list[int] = []
-    for row in order:
-        longest = min(len(texts[row]), _LONGEST_CHARACTERS)
-        if batch and (len(batch) >= most or (len(batch) + 1) * longest > _BATCH_CHARACTERS):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+def wrong_dimensions(model_id: str, found: int, wanted: int) -> str:
+    """What is wrong, and the way out."""
+    return (
+        f"{model_id} makes {found} dimensions, CG_EMBEDDING__DIMENSIONS says {wanted}: "
+        f"set it to {found} and rebuild the index, or name a model of {wanted} dimensions"
+    )
 
 
 def _shorten(model: TextEmbedding, max_tokens: int) -> None:
@@ -182,8 +196,8 @@ def _shorten(model: TextEmbedding, max_tokens: int) -> None:
 
 
 @asynccontextmanager
-async def open_embedder(settings: EmbeddingSettings, cache_dir: Path) -> AsyncIterator[Embedder]:
-    """The embedder that the settings name; `cache_dir` keeps assembled and downloaded models.
+async def open_fastembed_embedder(settings: EmbeddingSettings, cache_dir: Path) -> AsyncIterator[Embedder]:
+    """The local model that the settings name; `cache_dir` keeps assembled and downloaded models.
 
     Files are looked for now (ConfigurationError names what is missing), the model is loaded at the first `embed`.
     """

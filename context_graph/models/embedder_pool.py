@@ -13,7 +13,8 @@ from pathlib import Path
 
 from context_graph.domain.generations import Recipe
 from context_graph.errors import ConfigurationError, ModelMissing
-from context_graph.models.embedder import Embedder, open_embedder
+from context_graph.models.embedder import Embedder
+from context_graph.models.opening import open_embedder
 from context_graph.settings import EmbeddingSettings
 
 _Key = tuple[str, Path | None, int]

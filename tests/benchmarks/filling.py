@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.stages import STAGES
-from context_graph.models.embedder import open_embedder
+from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import Span, open_recogniser
 from enrichment.enrich import enrichment_of
 from enrichment.indexing import documents_of

@@ -9,7 +9,7 @@ from statistics import mean
 
 import numpy as np
 
-from context_graph.models.embedder import open_embedder
+from context_graph.models.opening import open_embedder
 from context_graph.settings import EmbeddingSettings
 from tests.benchmarks.bare_model import BareModel
 from tests.benchmarks.rows import Options, Row, Target, in_turns

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from context_graph.errors import ConfigurationError
-from context_graph.models.embedder import find_model, open_embedder
+from context_graph.models.embedder import find_model
 from context_graph.models.offline import assemble_packaged
+from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.models.tokens import open_counter
 from context_graph.settings import EmbeddingSettings, EntitySettings

@@ -17,7 +17,8 @@ from context_graph.domain.event import Envelope, EventId, JsonValue, LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError, ModelUnavailable
-from context_graph.models.embedder import Vectors, open_embedder
+from context_graph.models.embedder import Vectors
+from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.store import codec
 from context_graph.store.documents import vector_bytes
