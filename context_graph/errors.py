@@ -32,6 +32,10 @@ class NotReplicated(StoreUnavailable):
     """An append was not confirmed by enough replicas in time. The events may be in the ledger: repeating is safe."""
 
 
+class LeaseLostError(TemporaryError):
+    """Another worker took over; whoever held the lease stops where it is, and nothing of it was written."""
+
+
 class Overloaded(TemporaryError):
     """Nothing was written, so that what is written stays safe: memory is nearly full, or the stages are far behind."""
 

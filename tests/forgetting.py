@@ -15,12 +15,16 @@ from context_graph.domain.document import Document, Enrichment, Mention
 from context_graph.domain.event import Envelope, LedgerEvent
 from context_graph.domain.forgetting import Member, Stretch, decision_event
 from context_graph.domain.partition import Partition
+from context_graph.domain.stages import STAGES
 from context_graph.store import codec
 from context_graph.store.forgotten import Forgotten
 from context_graph.store.index import Index
+from context_graph.store.keys import PartitionKeys
 from context_graph.store.ledger import Appendable
 from enrichment.generation import IndexingOf
 from enrichment.indexing import documents_of
+from enrichment.reconsolidation.forgetting_pass import Forgot, forget
+from enrichment.reconsolidation.run import consolidate
 from projections.worker import forgetting
 
 
@@ -93,3 +97,25 @@ def decided(events: Sequence[LedgerEvent], *, forgotten: bool, occurred_at: int,
         forgotten, first.position.bucket, first.envelope.session_id, [stretch], members,
         occurred_at=occurred_at, after=after,
     )  # fmt: skip
+
+
+async def passed(resources: Resources, partition: Partition) -> None:
+    """The stages' groups have finished everything, as their workers would leave them."""
+    for stage in STAGES:
+        await resources.groups.ensure(partition, stage.group)
+        await resources.ledger_redis.xgroup_setid(PartitionKeys(partition).ledger, stage.group, "$")
+
+
+async def lived(resources: Resources, partition: Partition, now: int, *, consolidated: bool = True) -> Forgot:
+    """Everything derived, consolidated, forgotten as of `now`, and that derived too: what workers do between events."""
+    await derive(resources, partition)
+    await passed(resources, partition)
+    if consolidated:
+        await consolidate(resources, partition, "test")
+        await derive(resources, partition)
+        await passed(resources, partition)
+    done = await forget(resources, partition, "test", now)
+    if done.appended:
+        await derive(resources, partition)
+        await passed(resources, partition)
+    return done

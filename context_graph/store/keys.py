@@ -33,6 +33,20 @@ def model_usage(tenant: str) -> str:
     return f"cg:model-usage:{tenant}"
 
 
+def forgetting_policy(tenant: str) -> str:
+    """A tenant's policy of forgetting (JSON)."""
+    return f"cg:forgetting:{tenant}"
+
+
+def consolidation_runs(tenant: str) -> str:
+    """Run id -> what was asked for and what came of it (JSON)."""
+    return f"cg:consolidation-runs:{tenant}"
+
+
+ASKED_RUNS = "cg:consolidation-asked"
+"""`<tenant> <run id>` -> ms since when it waits for a worker."""
+
+
 def schemas(tenant: str) -> str:
     """A tenant's registry of payload schemas: `mode`, `revision`, and `<event type>@<version>` -> JSON Schema."""
     return f"cg:schemas:{tenant}"
@@ -264,6 +278,15 @@ class GraphKeys:
         """What the last consolidation of a session saw, so that unchanged input costs nothing."""
         return f"{self.tag}:consolidated:{session_id}"
 
+    def retention(self, session_id: str) -> str:
+        """What the last look at a session found for forgetting, and when the next one is due."""
+        return f"{self.tag}:retention:{session_id}"
+
+    @property
+    def consolidation(self) -> str:
+        """Up to where the last pass had read (`through`, ms), events by tier, forgotten; for triggers and metrics."""
+        return f"{self.tag}:consolidation"
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPattern:
@@ -289,6 +312,9 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(r"cg:quota:[a-z0-9_-]+", "hash", "ledger", "until the buckets are full"),
     KeyPattern(r"cg:model-usage:[a-z0-9_-]+", "hash", "ledger", "for ever"),
     KeyPattern(r"cg:schemas:[a-z0-9_-]+", "hash", "ledger", "for ever"),
+    KeyPattern(r"cg:forgetting:[a-z0-9_-]+", "string", "ledger", "for ever"),
+    KeyPattern(r"cg:consolidation-runs:[a-z0-9_-]+", "hash", "ledger", "the newest 100"),
+    KeyPattern(r"cg:consolidation-asked", "zset", "ledger", "until a worker has done them"),
     KeyPattern(r"cg:idempotency:[a-z0-9_-]+:[0-9a-f]{32}", "string", "ledger", "CG_READS__IDEMPOTENCY_SECONDS"),
     KeyPattern(r"cg:worker:.+", "string", "ledger", "five heartbeats"),
     KeyPattern(r"cg:workers", "zset", "ledger", "an hour after the last heartbeat of each"),
@@ -325,6 +351,8 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":forgotten:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":retention:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":consolidation", "hash", "derived", "the generation"),
     KeyPattern(_G + r":pins", "hash", "derived", "the generation"),
     KeyPattern(_G + r":sessions-of:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":doc:.+", "hash", "derived", "the generation"),

@@ -16,6 +16,7 @@ from context_graph.domain.event import EventId, LedgerEvent, SessionId
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.domain.upcast import UPCASTERS, Upcasters
+from context_graph.errors import LeaseLostError
 from context_graph.settings import VaultSettings
 from context_graph.store import codec
 from context_graph.store.archive import Archive
@@ -24,12 +25,17 @@ from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.entries import Entry, entry_of
 from context_graph.store.history import History
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
+from context_graph.store.leases import Lease
 from context_graph.store.replication import ReplicatedScript, Replication
 from context_graph.store.vault import Sealed, Vault
 
 AppendStatus = Literal["created", "duplicate", "conflict", "erased"]
 _STATUSES: dict[bytes, AppendStatus] = {status.encode(): status for status in get_args(AppendStatus)}
 _NOWHERE = "0-0"
+# Before the script, when a lease is named: its key and its token come last and are taken off.
+_FENCE = """local token = table.remove(ARGV)
+if redis.call('GET', table.remove(KEYS)) ~= token then return {'fenced'} end
+"""
 
 
 class Appendable(NamedTuple):
@@ -82,25 +88,31 @@ class Ledger:
         self._replicated = None if replication is None else ReplicatedScript(redis, source, replication)
         # redis-py's Script sends EVALSHA and loads the source again after NOSCRIPT (restart, SCRIPT FLUSH).
         self._append = redis.register_script(source)
+        self._fenced = redis.register_script(_FENCE + source)
+        self._fenced_replicated = None if replication is None else ReplicatedScript(redis, _FENCE + source, replication)
 
-    async def append(self, partition: Partition, events: Sequence[Appendable]) -> list[Appended]:
+    async def append(
+        self, partition: Partition, events: Sequence[Appendable], lease: Lease | None = None
+    ) -> list[Appended]:
         """Append each event once; one answer per event, in order. All or nothing reaches the server in one script.
 
-        Safe to repeat: what a lost answer left behind comes back as a duplicate. Raises StoreUnavailable; its kind
-        NotReplicated says that the events are in the ledger, but on too few replicas yet.
+        Safe to repeat: what a lost answer left behind comes back as a duplicate. `lease`: one of this partition that
+        must be its holder's in the very step of appending, whatever has held that up. Raises StoreUnavailable; its kind
+        NotReplicated says that the events are in the ledger, but on too few replicas yet; and LeaseLost.
         """
         if not events:
             return []
         sealed = await self._vault.seal(partition, events)
         if not any(what.erased for what in sealed):
-            return await self._append_sealed(partition, events, sealed)
+            return await self._append_sealed(partition, events, sealed, lease)
         kept = [(event, what) for event, what in zip(events, sealed, strict=True) if what.erased is None]
-        answers = iter(await self._append_sealed(partition, *zip(*kept, strict=True)) if kept else [])
+        left, bodies = [event for event, _ in kept], [what for _, what in kept]
+        answers = iter(await self._append_sealed(partition, left, bodies, lease) if kept else [])
         nowhere = Position.of_stream_id(partition.bucket, _NOWHERE)
         return [next(answers) if what.erased is None else Appended("erased", nowhere, what.erased) for what in sealed]
 
     async def _append_sealed(
-        self, partition: Partition, events: Sequence[Appendable], sealed: Sequence[Sealed]
+        self, partition: Partition, events: Sequence[Appendable], sealed: Sequence[Sealed], lease: Lease | None
     ) -> list[Appended]:
         keys = PartitionKeys(partition)
         names = [keys.ledger, keys.ids, keys.vault]
@@ -119,10 +131,7 @@ class Ledger:
             rows += (event.event_id, what.content_hash, lane, what.body)
         arguments = [str(partition), WAKE_CHANNEL, len(lanes), *heads, *rows]
         with store_errors("appending events"):
-            if self._replicated is None:
-                answer: Any = await self._append(keys=names, args=arguments)
-            else:
-                answer = await self._replicated(names, arguments, keys.replication_mark)
+            answer = await self._run(keys, names, arguments, lease)
         bucket, position_of = partition.bucket, Position.of_stream_id
         flat = iter(cast("list[bytes]", answer))
         answers = [
@@ -134,6 +143,21 @@ class Ledger:
                 if answers[i].status in ("conflict", "erased"):
                     answers[i] = await self._reconsidered(partition, event, answers[i])
         return answers
+
+    async def _run(
+        self, keys: PartitionKeys, names: list[str], arguments: list[str | bytes | int], lease: Lease | None
+    ) -> Any:
+        script, replicated = self._append, self._replicated
+        if lease is not None:
+            names, arguments = [*names, keys.lease(lease.name)], [*arguments, lease.token]
+            script, replicated = self._fenced, self._fenced_replicated
+        if replicated is None:
+            answer: Any = await script(keys=names, args=arguments)
+        else:
+            answer = await replicated(names, arguments, keys.replication_mark)
+        if lease is not None and answer and answer[0] == b"fenced":
+            raise LeaseLostError(f"the lease {lease.name!r} on {lease.partition} was lost to another worker")
+        return answer
 
     async def _reconsidered(self, partition: Partition, event: Appendable, answer: Appended) -> Appended:
         """Who was erased between sealing and appending; a conflict that is none, because sealing was off at first."""

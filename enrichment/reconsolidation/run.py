@@ -1,9 +1,10 @@
 """One pass over a partition, under its lease: look, read what changed, decide, append, remember.
 
 A session is remembered after its summary is in the ledger, so a crash between the two costs one more decision and a
-`duplicate`. The lease is renewed before every append; a pass that finds it lost stops. What a holder suspended in that
-instant could still append is a summary of what was there when it read: it then remembers that older input, so the next
-pass reads the session again and, where its summary exists but is no longer the newest, appends it under another id.
+`duplicate`. The lease is renewed before every append and checked again in the very step of it; a pass that finds it
+lost stops. What a holder suspended between reading and appending could still write while the lease is its own is a
+summary of what was there when it read: the next pass reads the session again and, where its summary exists but is no
+longer the newest, appends it under another id.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import Envelope
 from context_graph.domain.partition import Partition
-from context_graph.errors import TemporaryError
+from context_graph.errors import LeaseLostError, TemporaryError
 from context_graph.store import codec
 from context_graph.store.consolidation import ConsolidationStore, SessionState
 from context_graph.store.leases import Lease
@@ -76,10 +77,6 @@ class Outcome:
 def _is_written(summary: Envelope) -> bool:
     """Whether a model wrote it: another call for the same input gives other words under the same id."""
     return isinstance(summary.payload, dict) and summary.payload.get("method") == "llm"
-
-
-class LeaseLostError(TemporaryError):
-    """Another worker took over; this pass stops where it is."""
 
 
 async def consolidate(
@@ -192,7 +189,7 @@ class _Pass:
         await self._hold()
         summary = plan.summary
         event = Appendable(summary.event_id, summary.session_id, codec.encode(summary), people=plan.people)
-        (appended,) = await self._resources.ledger.append(self._partition, [event])
+        (appended,) = await self._resources.ledger.append(self._partition, [event], self._lease)
         if appended.status == "conflict" and _is_written(summary):
             log.info("summary written by another pass", event_id=summary.event_id)  # the first one stands
         elif appended.status == "conflict":

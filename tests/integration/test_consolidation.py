@@ -15,6 +15,7 @@ from context_graph.domain.event import SUMMARY_TYPE, Envelope, EventId, LedgerEv
 from context_graph.domain.graph import GraphDelta, timeline_member
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.text import cited_events
+from context_graph.errors import LeaseLostError
 from context_graph.settings import ConsolidationSettings
 from context_graph.store import codec
 from context_graph.store.consolidation import ConsolidationStore, Seen
@@ -24,7 +25,7 @@ from context_graph.workers import load_worker
 from enrichment.importance import importance_of
 from enrichment.reconsolidation.plan import Rules, plan_session
 from enrichment.reconsolidation.reading import SessionReading
-from enrichment.reconsolidation.run import LEASE, LeaseLostError, Outcome, consolidate
+from enrichment.reconsolidation.run import LEASE, Outcome, consolidate
 from enrichment.reconsolidation.worker import WORKER, run
 from projections.fold import fold
 from tests.waiting import until

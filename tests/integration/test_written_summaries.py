@@ -14,11 +14,12 @@ import pytest
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import Envelope, TenantId
 from context_graph.domain.partition import Partition
+from context_graph.errors import LeaseLostError
 from context_graph.models.language_model import LitellmModel
 from context_graph.settings import LlmSettings
 from context_graph.store.keys import GraphKeys
 from context_graph.store.model_usage import ModelUsage
-from enrichment.reconsolidation.run import LeaseLostError, Outcome, consolidate
+from enrichment.reconsolidation.run import Outcome, consolidate
 from enrichment.reconsolidation.writing import Writer
 from tests.integration.test_consolidation import happen, project, summaries, talk
 from tests.llm_server import LlmServer, Reply, llm_server

@@ -1,0 +1,279 @@
+"""One pass of forgetting over a partition, under its lease: look, read what may be due, decide, append.
+
+It only appends decisions; the stages take away what they name, in every generation. A session is read again when an
+event of it changes its tier, when something happened or was decided in it, or when the policy changed. What a stage has
+not passed yet, or has given up on, is not decided about: nothing is forgotten that no summary could have read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from context_graph.bootstrap import Resources
+from context_graph.delivery.recalling import Recalling
+from context_graph.domain.event import Envelope, LedgerEvent
+from context_graph.domain.forgetting import Decisions, Place
+from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.position import Position
+from context_graph.domain.retention import TIERS, ForgettingPolicy
+from context_graph.domain.stages import stages_of
+from context_graph.errors import LeaseLostError
+from context_graph.store import codec
+from context_graph.store.consolidation import ConsolidationStore
+from context_graph.store.forgotten import Forgotten
+from context_graph.store.groups import GroupState
+from context_graph.store.leases import Lease
+from context_graph.store.ledger import Appendable
+from context_graph.store.retention import HeldEvent, Look, Mark, Policies, RetentionStore
+from enrichment.reconsolidation.chains import Chains
+from enrichment.reconsolidation.forgetting import (
+    EventFacts,
+    ForgettingPlan,
+    SessionFacts,
+    cut_like,
+    due_episodes,
+    next_look,
+    plan_forgetting,
+)
+from enrichment.reconsolidation.plan import scope_of
+
+LEASE = "forgetting"
+LEASE_MS = 60_000
+_TOGETHER = 200  # sessions decided about at once
+_UNKNOWN = 10  # importance of what the index does not hold: nothing is forgotten that was not looked at
+_NONE = Decisions()
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Forgot:
+    """What a pass did. `off`: the tenant has no policy that is enabled. `busy`: somebody else is at it."""
+
+    plan: ForgettingPlan = field(default_factory=ForgettingPlan)
+    looked: int = 0
+    unchanged: int = 0
+    appended: int = 0
+    off: bool = False
+    busy: bool = False
+
+    @property
+    def words(self) -> str:
+        """In a line; empty where forgetting is off."""
+        if self.off or self.busy:
+            return "" if self.off else "forgetting busy elsewhere"
+        events, sessions = self.plan.events, len(self.plan.chosen)
+        return f"{events:,} events of {sessions:,} sessions forgotten, {self.unchanged:,} sessions not looked at"
+
+
+async def forget(
+    resources: Resources, partition: Partition, holder: str, now: int, *,
+    dry_run: bool = False, stop: asyncio.Event | None = None,
+) -> Forgot:  # fmt: skip
+    """Forget what is due by the tenant's policy; `dry_run`: only say what would go, also by one that is off.
+
+    `now`: ms UTC. Raises TemporaryError when Redis goes away or the lease is lost.
+    """
+    policy = await Policies(resources.ledger_redis).get(partition.tenant)
+    if not policy.enabled and not dry_run:
+        return Forgot(off=True)
+    if dry_run:
+        return await _Pass(resources, partition, policy, now, None).run(stop or asyncio.Event())
+    lease = await resources.leases.acquire(partition, LEASE, holder, LEASE_MS)
+    if lease is None:
+        return Forgot(busy=True)
+    try:
+        return await _Pass(resources, partition, policy, now, lease).run(stop or asyncio.Event())
+    finally:
+        await resources.leases.release(lease)
+
+
+class _Pass:
+    """A pass while it runs. Without a lease it writes nothing."""
+
+    def __init__(
+        self, resources: Resources, partition: Partition, policy: ForgettingPolicy, now: int, lease: Lease | None
+    ) -> None:
+        self._resources = resources
+        self._partition = partition
+        self._policy = policy
+        self._now = now
+        self._lease = lease
+        graph, redis = resources.graph, resources.derived_redis
+        self._store = RetentionStore(redis, graph, resources.ledger_redis)
+        self._sessions = ConsolidationStore(redis, graph, resources.ledger)
+        self._forgotten = Forgotten(redis, graph)
+        self._pinned: set[str] = set()
+        self._states: list[GroupState] = []
+        self._held: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> Forgot:
+        groups = [stage.group for stage in stages_of(await self._resources.generations.live(self._partition.tenant))]
+        self._states = [await self._resources.groups.state(self._partition, group) for group in groups]
+        self._held = await self._store.sessions_with_dead_letters(self._partition, groups)
+        self._pinned = await self._forgotten.pinned(self._partition)
+        if self._lease is not None:
+            await self._bring_pinned_back()
+        done, tiers = Forgot(), Counter[str]()
+        async for looks in self._pages():
+            due = [look for look in looks if look.is_due(self._policy, self._now) or self._lease is None]
+            done.unchanged += len(looks) - len(due)
+            for look in looks:
+                if look not in due and look.mark is not None:
+                    tiers.update(look.mark.tiers)
+            for start in range(0, len(due), _TOGETHER):
+                if not stop.is_set():
+                    tiers += await self._decide(due[start : start + _TOGETHER], done)
+        if self._lease is not None and not stop.is_set():
+            await self._store.tell(self._partition, {tier: tiers[tier] for tier in (*TIERS, "forgotten")})
+        if not done.off:
+            log.info("forgot", partition=str(self._partition), dry_run=self._lease is None, outcome=done.words)
+        return done
+
+    async def _pages(self) -> AsyncIterator[list[Look]]:
+        async for page in self._sessions.sessions(self._partition):
+            await self._hold()
+            yield await self._store.looks(self._partition, [state.session_id for state in page])
+
+    async def _decide(self, looks: Sequence[Look], done: Forgot) -> Counter[str]:
+        """Plan for some sessions, append what goes, remember what was found. Their events by tier."""
+        facts = {look.session_id: await self._facts(look.session_id) for look in looks}
+        chained: set[str] = set()
+        tenant = await self._tenant()
+        partitions = (self._partition,) if tenant is None else tenant.partitions
+        chains = Chains(self._resources.graph, partitions, self._policy, self._now, self._pinned)
+        for session in facts.values():
+            for episode in due_episodes(session, self._policy, self._now):
+                if session.summary is not None and await chains.hold(episode.events):
+                    chained |= {event.event_id for event in episode.events}
+        room = self._policy.max_events_per_run - done.plan.events
+        policy = self._policy if self._lease is not None else replace(self._policy, enabled=True)
+        plan = plan_forgetting(list(facts.values()), policy, self._now, chained, room)
+        done.looked += len(looks)
+        done.plan.chosen += plan.chosen
+        done.plan.kept += plan.kept
+        done.plan.tiers += plan.tiers
+        if self._lease is not None:
+            for choice in plan.chosen:
+                done.appended += await self._append(choice.decisions(self._partition.bucket, self._policy))
+            chosen = {choice.session_id for choice in plan.chosen}
+            marks = {
+                look.session_id: self._mark(look, facts[look.session_id], look.session_id in chosen) for look in looks
+            }
+            await self._store.remember(self._partition, marks)
+        return plan.tiers + Counter({"forgotten": sum(session.gone for session in facts.values())})
+
+    def _mark(self, look: Look, facts: SessionFacts, chosen: bool) -> Mark:
+        tiers = Counter[str]({"forgotten": facts.gone})
+        for episode in facts.episodes:
+            tiers[episode.tier(self._policy, self._now)] += len(episode.events)
+        again = 0 if chosen else next_look(facts, self._policy, self._now)
+        return Mark(self._policy.version, look.count, look.last, look.decisions, again, dict(tiers))
+
+    async def _facts(self, session_id: str) -> SessionFacts:
+        held = await self._store.held(self._partition, session_id)
+        known = (await self._forgotten.of(self._partition, [session_id])).get(session_id, _NONE)
+        summary = await self._summary(session_id)
+        cited = set() if summary is None else {i for sentence in _sentences(summary) for i in sentence}
+        there = [
+            EventFacts(
+                event_id=event.event_id,
+                place=event.place,
+                since=max(event.place.occurred_at, known.recalled_at(event.place) or 0),
+                importance=_UNKNOWN if event.importance is None else event.importance,
+                uses=event.uses + (event.event_id in cited),
+                pinned=event.event_id in self._pinned,
+            )
+            for event in held
+            if not known.forgotten(event.place)
+        ]
+        covered = summary is not None and await self._covers(summary, session_id, held)
+        return SessionFacts(
+            session_id=session_id,
+            episodes=cut_like(there, [event.event_id for event in held], _firsts(summary)),
+            summary=summary.envelope.event_id if covered and summary is not None else None,
+            decided=known.known[0].order if known.known else "",
+            gone=len(held) - len(there),
+        )
+
+    async def _summary(self, session_id: str) -> LedgerEvent | None:
+        """The newest summary of a session as the ledger has it, one that can be read."""
+        node = await self._resources.graph.summary(self._partition, scope_of(session_id))
+        if node is None:
+            return None
+        found = await self._resources.ledger.at(self._partition, [node.position.stream_id])
+        return found[0] if found and not found[0].erased else None
+
+    async def _covers(self, summary: LedgerEvent, session_id: str, held: Sequence[HeldEvent]) -> bool:
+        """Whether it read every event of the session, names the sources of each sentence, and nothing is on its way."""
+        last = max(event.place.order for event in held)
+        newest = Position.of_sort_key(self._partition.bucket, last)
+        if session_id in self._held or not all(state.has_passed(newest) for state in self._states):
+            return False
+        covers: Any = summary.envelope.payload.get("covers") if isinstance(summary.envelope.payload, dict) else None
+        if not isinstance(covers, dict) or not all(_sentences(summary)) or not _sentences(summary):
+            return False
+        if Position.parse(covers["last_position"]) > newest:
+            return False
+        missing = len(held) - int(covers["events"])
+        return missing == 0 or missing == await self._erased(session_id)
+
+    async def _erased(self, session_id: str) -> int:
+        """Events of a session that nobody can read any more: no summary has them."""
+        count = 0
+        async for events in self._sessions.events(self._partition, session_id):
+            count += sum(event.erased for event in events)
+        return count
+
+    async def _tenant(self) -> Tenant | None:
+        return await self._resources.tenants.get(self._partition.tenant)
+
+    async def _bring_pinned_back(self) -> None:
+        """A pin that came while a pass was deciding has lost a race; it wins now."""
+        tenant = await self._tenant()
+        gone = []
+        for event_id in sorted(self._pinned):
+            event = await self._resources.ledger.get(self._partition, event_id)
+            if event is not None:
+                session = event.envelope.session_id
+                known = (await self._forgotten.of(self._partition, [session])).get(session, _NONE)
+                place = Place(event.envelope.occurred_at, event.position.sort_key)
+                gone += [event_id] if known.forgotten(place) else []
+        if gone and tenant is not None:
+            recalling = Recalling(self._resources.ledger, self._forgotten, lambda: self._now)
+            await recalling.recall_events(tenant, gone)
+
+    async def _append(self, decisions: Sequence[Envelope]) -> int:
+        """All of a session's at once. One that is there already is of a pass that ended before it was applied."""
+        if self._lease is None:
+            return 0
+        await self._hold()
+        events = [Appendable(e.event_id, e.session_id, codec.encode(e), clear=True) for e in decisions]
+        answers = await self._resources.ledger.append(self._partition, events, self._lease)
+        return sum(answer.status == "created" for answer in answers)
+
+    async def _hold(self) -> None:
+        if self._lease is not None and not await self._resources.leases.renew(self._lease):
+            raise LeaseLostError(f"the lease on {self._partition} was lost to another worker")
+
+
+def _payload(summary: LedgerEvent | None) -> dict[str, Any]:
+    payload: Any = None if summary is None else summary.envelope.payload
+    return payload if isinstance(payload, dict) else {}
+
+
+def _sentences(summary: LedgerEvent) -> list[list[str]]:
+    """Of each sentence the events that it names."""
+    return [list(sentence["event_ids"]) for sentence in _payload(summary).get("sentences", [])]
+
+
+def _firsts(summary: LedgerEvent | None) -> set[str]:
+    """The events that begin an episode, as the summary has them; without one the session is one episode."""
+    episodes: list[dict[str, Any]] = _payload(summary).get("episodes", [])
+    return {episode["event_ids"][0] if "event_ids" in episode else episode["first"] for episode in episodes}
