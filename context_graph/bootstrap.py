@@ -147,7 +147,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             leases=Leases(ledger_redis),
             generations=generations,
             graph=Graph(derived_redis, generations.live),
-            index=Index(derived_redis, settings.embedding.dimensions, generations.live),
+            index=Index(derived_redis, settings.embedding.dimensions, generations.live, settings.vectors),
         )
 
 

@@ -175,6 +175,14 @@ class EmbeddingSettings(BaseModel):
     threads: int | None = Field(default=None, description="threads of the model; absent: one per core")
 
 
+class VectorIndexSettings(BaseModel):
+    """The graph over the vectors (HNSW). What a generation was made with stays until a rebuild (adr/0019)."""
+
+    m: int = Field(default=16, ge=4, le=128, description="neighbours of a vector; twice as many at the lowest level")
+    ef_construction: int = Field(default=200, ge=8, le=4096, description="neighbours looked at when a vector comes")
+    ef_runtime: int = Field(default=100, ge=8, le=4096, description="neighbours looked at for a query, at least")
+
+
 class EntitySettings(BaseModel):
     """Named entities (Stage 2)."""
 
@@ -254,6 +262,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     entities: EntitySettings = EntitySettings()
+    vectors: VectorIndexSettings = VectorIndexSettings()
     consolidation: ConsolidationSettings = ConsolidationSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     llm: LlmSettings = LlmSettings()

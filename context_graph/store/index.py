@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 from context_graph.domain.document import Document, Enrichment
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
+from context_graph.settings import VectorIndexSettings
 from context_graph.store import documents as fields
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import Fields, Part, StoredAnswer, StoredDocument
@@ -52,8 +53,15 @@ class IndexStatistics:
 class Index:
     """Documents of any partition; vectors have `dimensions` numbers."""
 
-    def __init__(self, redis: RedisClient, dimensions: int, generation: GenerationOf = first) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        dimensions: int,
+        generation: GenerationOf = first,
+        vectors: VectorIndexSettings | None = None,
+    ) -> None:
         """`generation`: which one of a tenant is read and written."""
+        self._vectors = VectorIndexSettings() if vectors is None else vectors
         self._redis = redis
         self._dimensions = dimensions
         self._generation = generation
@@ -66,7 +74,8 @@ class Index:
 
     def at(self, generation: int, dimensions: int | None = None) -> Index:
         """The same in that very generation, whose vectors may have other dimensions."""
-        return Index(self._redis, self._dimensions if dimensions is None else dimensions, always(generation))
+        chosen = self._dimensions if dimensions is None else dimensions
+        return Index(self._redis, chosen, always(generation), self._vectors)
 
     @property
     def entities(self) -> EntityStore:
@@ -87,7 +96,7 @@ class Index:
         if keys.tag in self._ensured and not again:
             return
         text = fields.text_index_definition(keys.text_index, keys.document_prefix)
-        vector = fields.vector_index_definition(keys.vector_index, keys.vector_prefix, self._dimensions)
+        vector = fields.vector_index_definition(keys.vector_index, keys.vector_prefix, self._dimensions, self._vectors)
         with store_errors("creating the index"):
             for definition in (text, vector):
                 try:

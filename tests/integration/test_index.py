@@ -18,6 +18,7 @@ from context_graph.domain.filters import NO_FILTERS
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError
+from context_graph.settings import VectorIndexSettings
 from context_graph.store.documents import vector_bytes
 from context_graph.store.entities import ENTITY_FORM_PREFIX
 from context_graph.store.index import Index
@@ -232,3 +233,12 @@ async def test_a_rare_word_outranks_common_ones_however_often_a_document_is_deli
         await resources.index.put_documents(PARTITION, documents)
         await resources.index.put_enrichments(PARTITION, [enrichment(found) for found in documents])
     assert await scores() == pytest.approx(first)
+
+
+async def test_the_vectors_graph_is_made_as_the_settings_say(resources: Resources) -> None:
+    made = VectorIndexSettings(m=8, ef_construction=64, ef_runtime=40)
+    await Index(resources.derived_redis, 384, vectors=made).at(7).ensure(PARTITION)
+    info: Any = await resources.derived_redis.execute_command("FT.INFO", GraphKeys(PARTITION, 7).vector_index)  # type: ignore[no-untyped-call]
+    said = str(info)
+    assert "'M', 8" in said.replace("b'", "'")
+    assert "'ef_construction', 64" in said.replace("b'", "'")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context_graph.domain.query import STOP_WORDS
-from context_graph.models.embedder import open_embedder
+from context_graph.models.opening import open_embedder
 from context_graph.settings import EmbeddingSettings
 from tests.quality.sets import Conversation, Question
 from tests.quality.stand import RUNS
