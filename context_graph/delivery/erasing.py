@@ -172,10 +172,10 @@ class Eraser:
         """After a rotation of the master key: wrap what the previous ones wrapped, so that they can be dropped."""
         for tenant in await self.tenants.all():
             for partition in tenant.partitions:
-                count = await self.vault.rewrap(partition)
+                count = await self.vault.keys.rewrap(partition)
                 if count:
                     log.info("keys_rewrapped", partition=str(partition), keys=count)
-                if self.vault.was_rotated and self.archived_keys is not None:
+                if self.vault.keys.was_rotated and self.archived_keys is not None:
                     await self._rewrap_archive(partition, self.archived_keys)
 
     async def _rewrap_archive(self, partition: Partition, archived: ArchivedKeys) -> None:

@@ -66,7 +66,7 @@ class Restore:
             return Restored(0, 0)
         await self._ensure_tenant(catalogue)
         kept = await self._keys.restorable(partition, catalogue)
-        await self._vault.check_pepper(partition, kept.pepper)
+        await self._vault.keys.check_pepper(partition, kept.pepper)
         keys = PartitionKeys(partition)
         with store_errors("reading how far the ledger is trimmed"):
             raw: Any = await self._redis.hget(keys.archived, TRIMMED)
@@ -81,7 +81,7 @@ class Restore:
         with store_errors("noting what is archived"):
             await self._redis.hset(keys.archived, ARCHIVED, catalogue.end.stream_id)
         alive = {tag: key for tag, key in kept.keys.items() if tag not in erased}
-        await self._vault.restore(partition, kept.pepper, alive, erased)
+        await self._vault.keys.restore(partition, kept.pepper, alive, erased)
         return Restored(added, present, len(alive), len(erased))
 
     async def _ensure_tenant(self, catalogue: Catalogue) -> None:

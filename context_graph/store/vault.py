@@ -5,9 +5,9 @@ key too; destroying a key is what erases, in stream, archive, backup and append-
 partition of the events, so the append script itself can refuse an event whose key was destroyed: no clock and no cache
 decides about that. A key that is missing when an entry is read means that it was erased.
 
-A subject is named in Redis by its tag only: BLAKE2b of kind and id keyed with a random pepper of the partition, which
-is wrapped like a key. The tags of erased subjects stay, so that nothing is ever sealed for them again; who they were
-can be guessed only by whoever has Redis and the master key.
+A subject is named in Redis by its tag only (`data_keys.py` keeps keys and makes tags). The tags of erased subjects
+stay, so that nothing is ever sealed for them again; who they were can be guessed only by whoever has Redis and the
+master key.
 
 Processes remember keys for `cache_seconds`; an erasure waits that long before it says that it is done.
 """
@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -28,20 +27,15 @@ import orjson
 from context_graph.domain.erasure import Strike, Subject
 from context_graph.domain.event import ERASURE_TYPE
 from context_graph.domain.partition import Partition
-from context_graph.errors import ConfigurationError, PermanentError, VaultLocked
+from context_graph.errors import PermanentError, VaultLocked
 from context_graph.settings import VaultSettings
 from context_graph.store import codec, sealing
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.keys import PEPPER, PartitionKeys
-from context_graph.store.master_key import MasterKeys
-from context_graph.store.sealing import KEY_BYTES, NONCE_BYTES, TAG_BYTES, EventKey
+from context_graph.store.data_keys import DataKeys
+from context_graph.store.keys import PartitionKeys
+from context_graph.store.sealing import NONCE_BYTES, EventKey
 
-_REMEMBER_AT_MOST = 50_000  # event keys, about 1 kB each with their cipher
-_PAGE = 500
-
-Tags = tuple[str, ...]
 _About = tuple["str | None", tuple[str, ...], str]
-Places = dict[tuple[Partition, Tags], tuple[float, "EventKey | None"]]
 
 
 class Sealable(Protocol):
@@ -93,41 +87,31 @@ class Vault:
         self.cache_seconds = settings.cache_seconds
         self.seals_sessions = settings.sessions
         self._redis = redis
-        self._master = MasterKeys.of(settings, random)
+        self.keys = DataKeys(redis, settings, clock, random)
         self._clock = clock
         self._random = random
-        self._event_keys: Places = {}
-        self._peppers: dict[Partition, tuple[float, bytes]] = {}
         self._tombstones: dict[Partition, tuple[float, bool]] = {}
         scripts = files("context_graph.store").joinpath("lua")
-        self._take = redis.register_script(scripts.joinpath("vault_take.lua").read_text())
         self._destroy = redis.register_script(scripts.joinpath("vault_destroy.lua").read_text())
-        self._rewrap = redis.register_script(scripts.joinpath("vault_rewrap.lua").read_text())
-        self._restore = redis.register_script(scripts.joinpath("vault_restore.lua").read_text())
 
     @property
     def enabled(self) -> bool:
         """Whether there is a master key, so that events are sealed and can be erased."""
-        return self._master is not None
-
-    @property
-    def was_rotated(self) -> bool:
-        """Whether there are previous master keys, so that something may be wrapped by one of them."""
-        return self._master is not None and self._master.has_previous
+        return self.keys.enabled
 
     async def seal(self, partition: Partition, events: Sequence[Sealable]) -> list[Sealed]:
         """What to store of these events, one for each; at most two round trips, none while the keys are remembered.
 
         Raises StoreUnavailable, VaultLocked.
         """
-        if self._master is None:
+        if not self.enabled:
             return [Sealed(event.body, codec.content_hash(event.body)) for event in events]
         parts = [self._parts(event) for event in events]
         # Events of a batch share their subjects: what follows from these is worked out once for each combination.
         about = {who: self._subjects(*who) for _, who in parts if who is not None}
-        tags = await self._tags(partition, {subject for subjects in about.values() for subject in subjects})
+        tags = await self.keys.tags(partition, {subject for subjects in about.values() for subject in subjects})
         groups = {who: tuple(sorted(tags[subject] for subject in subjects)) for who, subjects in about.items()}
-        keys = await self._keys_to_seal(partition, {group for group in groups.values() if group})
+        keys = await self.keys.to_seal(partition, {group for group in groups.values() if group})
         names = {tag: subject for subject, tag in tags.items()}
         sealed: list[Sealed] = []
         nonces = self._random(NONCE_BYTES * len(events))
@@ -148,10 +132,10 @@ class Vault:
         """Every hash by which this content may have been recorded: sealing may have been off, or been otherwise."""
         _, who = self._parts(event)
         subjects = self._subjects(*who) if who is not None else set()
-        tags = await self._tags(partition, subjects | {Subject("session", event.session_id)})
+        tags = await self.keys.tags(partition, subjects | {Subject("session", event.session_id)})
         people = tuple(sorted(tag for subject, tag in tags.items() if subject.kind == "user"))
         groups = {people, tuple(sorted(tags.values()))} - {()}
-        keys = await self._keys_to_open(partition, groups)
+        keys = await self.keys.to_open(partition, groups)
         found = {key.content_hash(event.body) for key in keys.values() if key is not None}
         return found | {codec.content_hash(event.body)}
 
@@ -161,9 +145,9 @@ class Vault:
         Raises StoreUnavailable; VaultLocked without the master key; PermanentError when an entry was changed.
         """
         groups = {sealing.tags_of(body) for body in bodies if sealing.is_sealed(body)}
-        if groups and self._master is None:
+        if groups and not self.enabled:
             raise VaultLocked(f"events of {partition} are sealed: set CG_VAULT__MASTER_KEY to the key they need")
-        keys = await self._keys_to_open(partition, groups) if groups else {}
+        keys = await self.keys.to_open(partition, groups) if groups else {}
         hidden = await self._hidden(partition, [body for body in bodies if not sealing.is_sealed(body)])
         opened: list[Opened] = []
         for body in bodies:
@@ -186,7 +170,7 @@ class Vault:
 
         Returns the id of the erasure that did it first, the subject's tag, and what was destroyed.
         """
-        tag = (await self._tags(partition, {subject}))[subject]
+        tag = (await self.keys.tags(partition, {subject}))[subject]
         first, wrapped = await self.bury(partition, tag, erasure_id)
         fingerprint = blake2b(wrapped, digest_size=8).hexdigest() if wrapped else None
         return first, tag, Strike(str(partition), key_fingerprint=fingerprint)
@@ -196,52 +180,17 @@ class Vault:
         keys = PartitionKeys(partition)
         with store_errors("destroying a data key"):
             answer: Any = await self._destroy(keys=[keys.vault, keys.erased], args=[tag, erasure_id])
-        self._event_keys.clear()
+        self.keys.forget()
         self._tombstones.clear()
         return answer[0].decode(), answer[1]
 
     async def tag_of(self, partition: Partition, subject: Subject) -> str:
         """The name that a subject has in Redis and archive. Raises VaultLocked without a master key."""
-        return (await self._tags(partition, {subject}))[subject]
-
-    async def check_pepper(self, partition: Partition, wrapped: bytes | None) -> None:
-        """Raise ConfigurationError where subjects have other tags than in an archive with that pepper.
-
-        Two tags for one person would mean two keys, of which an erasure destroys one.
-        """
-        if wrapped is None:
-            return
-        place = _place(partition, PEPPER)
-        with store_errors("reading the vault"):
-            there: Any = await self._redis.hget(PartitionKeys(partition).vault, PEPPER)
-        archived = None if self._master is None else self._master.unwrap(wrapped, place)  # the right master key?
-        if there is None or there == wrapped:
-            return
-        if self._unlocked().unwrap(there, place) != archived:
-            raise ConfigurationError(
-                f"{partition} has sealed events since Redis was lost, with names for people that the archive does not "
-                "know: restore into an empty Redis, before anything is written to it"
-            )
-
-    async def restore(
-        self, partition: Partition, pepper: bytes | None, keys: Mapping[str, bytes], erased: Mapping[str, str]
-    ) -> None:
-        """Put wrapped keys back, and who was erased (tag -> erasure id). What is there already stays."""
-        names = PartitionKeys(partition)
-        pairs = [*({PEPPER: pepper} if pepper is not None else {}).items(), *keys.items()]
-        gone = [value for pair in erased.items() for value in pair]
-        with store_errors("restoring data keys"):
-            await self._restore(keys=[names.vault, names.erased], args=[len(erased), *gone])
-            for start in range(0, len(pairs), _PAGE):
-                page = [value for pair in pairs[start : start + _PAGE] for value in pair]
-                await self._restore(keys=[names.vault, names.erased], args=[0, *page])
-        self._event_keys.clear()
-        self._peppers.clear()
-        self._tombstones.clear()
+        return (await self.keys.tags(partition, {subject}))[subject]
 
     async def erasure_of(self, partition: Partition, subject: Subject) -> str | None:
         """The id of the erasure of a subject, or None."""
-        tag = (await self._tags(partition, {subject}))[subject]
+        tag = (await self.keys.tags(partition, {subject}))[subject]
         with store_errors("looking for a tombstone"):
             known: Any = await self._redis.hget(PartitionKeys(partition).erased, tag)
         return None if known is None else known.decode()
@@ -255,20 +204,6 @@ class Vault:
                 return subject
         return None
 
-    async def rewrap(self, partition: Partition) -> int:
-        """Wrap every key of a partition by the master key in force; returns how many were not."""
-        if self._master is None:
-            return 0
-        vault, count = PartitionKeys(partition).vault, 0
-        with store_errors("wrapping keys anew"):
-            async for name, wrapped in self._redis.hscan_iter(vault, count=_PAGE):
-                if not self._master.is_current(wrapped):
-                    place = _place(partition, name.decode())
-                    anew = self._master.wrap(self._master.unwrap(wrapped, place), place)
-                    await self._rewrap(keys=[vault], args=[name, wrapped, anew])
-                    count += 1
-        return count
-
     def _parts(self, event: Sealable) -> tuple[Mapping[str, Any] | None, _About | None]:
         """An event's fields and whom it is about; None when it stays as it is."""
         if event.clear or not (self.seals_sessions or event.people or b'"user_id":' in event.body):
@@ -280,106 +215,9 @@ class Vault:
         subjects = {Subject("user", person) for person in (user_id, *people) if person is not None}
         return subjects | {Subject("session", session_id)} if self.seals_sessions else subjects
 
-    async def _tags(self, partition: Partition, subjects: Collection[Subject]) -> dict[Subject, str]:
-        if not subjects:
-            return {}
-        pepper = await self._pepper(partition)
-        return {subject: _tag(subject, pepper) for subject in subjects}
-
-    async def _pepper(self, partition: Partition) -> bytes:
-        now = self._clock()
-        known = self._peppers.get(partition)
-        if known is not None and known[0] > now:
-            return known[1]
-        master, vault, place = self._unlocked(), PartitionKeys(partition).vault, _place(partition, PEPPER)
-        with store_errors("reading the vault"):
-            wrapped: Any = await self._redis.hget(vault, PEPPER)
-            if wrapped is None:
-                await self._redis.hsetnx(vault, PEPPER, master.wrap(self._random(KEY_BYTES), place))
-                wrapped = await self._redis.hget(vault, PEPPER)
-        pepper = master.unwrap(wrapped, place)
-        self._peppers[partition] = (now + self.cache_seconds, pepper)
-        return pepper
-
-    async def _keys_to_seal(self, partition: Partition, groups: set[Tags]) -> dict[Tags, EventKey | str]:
-        """The key of each group of subjects, made where it is missing; or the tag of one that was erased."""
-        found, wanted = self._remembered(partition, groups)
-        keys: dict[Tags, EventKey | str] = {group: key for group, key in found.items() if key is not None}
-        wanted |= {group for group, key in found.items() if key is None}
-        if not wanted:
-            return keys
-        taken = await self._fetched(partition, {tag for group in wanted for tag in group})
-        missing = sorted(tag for tag, key in taken.items() if key is None)
-        if missing:
-            taken |= await self._made(partition, missing)
-        made = self._remember(partition, wanted, taken)
-        for group, key in made.items():
-            keys[group] = key if key is not None else next(tag for tag in group if taken[tag] is None)
-        return keys
-
-    async def _keys_to_open(self, partition: Partition, groups: set[Tags]) -> dict[Tags, EventKey | None]:
-        """The key of each group of subjects; None where one was erased."""
-        found, wanted = self._remembered(partition, groups)
-        if not wanted:
-            return found
-        taken = await self._fetched(partition, {tag for group in wanted for tag in group})
-        return found | self._remember(partition, wanted, taken)
-
-    async def _fetched(self, partition: Partition, wanted: Collection[str]) -> dict[str, bytes | None]:
-        """The data keys of these tags; None where there is none."""
-        master, tags = self._unlocked(), sorted(wanted)
-        with store_errors("reading data keys"):
-            wrapped: Any = await self._redis.hmget(PartitionKeys(partition).vault, tags)
-        return {
-            tag: None if value is None else master.unwrap(value, _place(partition, tag))
-            for tag, value in zip(tags, wrapped, strict=True)
-        }
-
-    async def _made(self, partition: Partition, tags: Sequence[str]) -> dict[str, bytes | None]:
-        """Data keys of new subjects, made now; None where one was erased."""
-        master, names = self._unlocked(), PartitionKeys(partition)
-        fresh = self._random(KEY_BYTES * len(tags))
-        offered: dict[str, tuple[bytes, bytes]] = {}
-        for number, tag in enumerate(tags):
-            key = fresh[number * KEY_BYTES : (number + 1) * KEY_BYTES]
-            offered[tag] = (key, master.wrap(key, _place(partition, tag)))
-        arguments = [value for tag, (_, wrapped) in offered.items() for value in (tag, wrapped)]
-        with store_errors("making data keys"):
-            flat: Any = await self._take(keys=[names.vault, names.erased], args=arguments)
-        made: dict[str, bytes | None] = {}
-        for number, (tag, (key, wrapped)) in enumerate(offered.items()):
-            status, found = flat[2 * number], flat[2 * number + 1]
-            if status != b"key":
-                made[tag] = None
-            else:  # of another process that was faster, or ours
-                made[tag] = key if found == wrapped else master.unwrap(found, _place(partition, tag))
-        return made
-
-    def _remembered(self, partition: Partition, groups: set[Tags]) -> tuple[dict[Tags, EventKey | None], set[Tags]]:
-        now = self._clock()
-        found: dict[Tags, EventKey | None] = {}
-        for group in groups:
-            known = self._event_keys.get((partition, group))
-            if known is not None and known[0] > now:
-                found[group] = known[1]
-        return found, groups - found.keys()
-
-    def _remember(
-        self, partition: Partition, groups: set[Tags], taken: dict[str, bytes | None]
-    ) -> dict[Tags, EventKey | None]:
-        if len(self._event_keys) >= _REMEMBER_AT_MOST:
-            self._event_keys.clear()
-        until = self._clock() + self.cache_seconds
-        made: dict[Tags, EventKey | None] = {}
-        for group in groups:
-            keys = [key for tag in group if (key := taken[tag]) is not None]
-            made[group] = sealing.event_key(keys) if len(keys) == len(group) else None
-            self._event_keys[(partition, group)] = (until, made[group])
-        return made
-
     async def _hidden(self, partition: Partition, plain: Sequence[bytes]) -> dict[bytes, Opened]:
         """Of events stored before sealing was on, those whose subject has been erased since; nearly always none."""
-        if self._master is None or not plain or not await self._has_tombstones(partition):
+        if not self.enabled or not plain or not await self._has_tombstones(partition):
             return {}
         subjects: dict[bytes, set[Subject]] = {}
         for body in plain:
@@ -387,7 +225,7 @@ class Vault:
             fields: dict[str, Any] = orjson.loads(body) if known is not None else {}
             if known is not None and fields.get("event_type") != ERASURE_TYPE:
                 subjects[body] = self._subjects(fields.get("user_id"), (), known[1])
-        tags = await self._tags(partition, {subject for group in subjects.values() for subject in group})
+        tags = await self.keys.tags(partition, {subject for group in subjects.values() for subject in group})
         if not tags:
             return {}
         with store_errors("looking for tombstones"):
@@ -403,20 +241,6 @@ class Vault:
                 count: Any = await self._redis.hlen(PartitionKeys(partition).erased)
             known = self._tombstones[partition] = (now + self.cache_seconds, bool(count))
         return known[1]
-
-    def _unlocked(self) -> MasterKeys:
-        if self._master is None:
-            raise VaultLocked("there is no master key: set CG_VAULT__MASTER_KEY")
-        return self._master
-
-
-def _tag(subject: Subject, pepper: bytes) -> str:
-    digest = blake2b(f"{subject.kind}\0{subject.id}".encode(), digest_size=TAG_BYTES, key=pepper).digest()
-    return urlsafe_b64encode(digest).decode()
-
-
-def _place(partition: Partition, tag: str) -> str:
-    return f"{partition}/{tag}"
 
 
 def _stripped(body: bytes) -> Opened:

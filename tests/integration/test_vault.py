@@ -182,8 +182,8 @@ async def test_after_a_rotation_keys_are_wrapped_anew_and_the_previous_master_ke
     rotated = with_vault(settings, master_key=SecretStr(OTHER_MASTER), previous_keys=SecretStr(MASTER))
     async with open_resources(rotated) as second:
         assert (await second.ledger.after(here, None, 10))[0].envelope == told(1)
-        assert await second.vault.rewrap(here) == 3  # pepper, person, session
-        assert await second.vault.rewrap(here) == 0
+        assert await second.vault.keys.rewrap(here) == 3  # pepper, person, session
+        assert await second.vault.keys.rewrap(here) == 0
     async with open_resources(with_vault(settings, master_key=SecretStr(OTHER_MASTER))) as third:
         assert (await third.ledger.after(here, None, 10))[0].envelope == told(1)
 
