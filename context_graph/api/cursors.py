@@ -29,6 +29,7 @@ class Bound:
 
     order: str
     before: str | None
+    as_of: str | None = None
 
 
 def write_cursor(tenant: Tenant, query: EventQuery, bound: Bound, places: Places) -> str:

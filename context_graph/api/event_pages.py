@@ -11,6 +11,7 @@ from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
 from context_graph.api.cursors import MAX_LENGTH, Bound, looks_like_cursor, resumed, write_cursor
 from context_graph.api.problems import answers
+from context_graph.api.readings import parse_as_of
 from context_graph.api.rendering import event_json, json_response
 from context_graph.api.services import services_of
 from context_graph.domain.event import Origin, SessionId, Status
@@ -18,6 +19,7 @@ from context_graph.domain.event_filter import EventFilter
 from context_graph.domain.filters import moment
 from context_graph.domain.partition import Tenant
 from context_graph.domain.places import Places
+from context_graph.domain.position import Position
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.event_pages import EventPages, EventQuery
 
@@ -57,6 +59,9 @@ class EventsQuery(BaseModel):
         default=None, max_length=MAX_LENGTH, description="a position: only what is behind it; or a cursor"
     )
     before: str | None = Field(default=None, max_length=MAX_LENGTH, description="a position: only what is ahead of it")
+    as_of: str | None = Field(
+        default=None, max_length=64, description="a position, or an RFC 3339 time of recording: as it was then"
+    )
     order: Literal["asc", "desc"] = Field(default="asc", description="oldest or newest first, by position")
     limit: int = Field(default=100, ge=1, le=1000)
     cursor: str | None = Field(
@@ -109,9 +114,20 @@ def _query(tenant: Tenant, asked: EventsQuery) -> tuple[EventQuery, Bound]:
         filter=chosen,
         session_id=None if asked.session_id is None else SessionId(asked.session_id),
         low=None if after is None or looks_like_cursor(after) else parse_places("after", after, tenant),
-        high=None if asked.before is None else parse_places("before", asked.before, tenant),
+        high=_upper(tenant, asked),
     )
-    return query, Bound(asked.order, asked.before)
+    return query, Bound(asked.order, asked.before, asked.as_of)
+
+
+def _upper(tenant: Tenant, asked: EventsQuery) -> Places | None:
+    """Ahead of which everything lies: what `before` and `as_of` name, whichever comes first in each bucket."""
+    high = None if asked.before is None else parse_places("before", asked.before, tenant)
+    as_of = parse_as_of(asked.as_of)
+    if as_of is None:
+        return high
+    last = [as_of.last(bucket) for bucket in range(tenant.buckets)]
+    behind = [Position(position.bucket, position.ms, position.seq + 1) for position in last]
+    return Places(tuple(behind if high is None else map(min, behind, high.positions)))
 
 
 def parse_places(name: str, text: str, tenant: Tenant) -> Places:

@@ -79,7 +79,7 @@ async def list_sessions(request: Request, tenant: ReadTenant, asked: Annotated[S
     behind = _session_place(tenant, read_cursor(tenant, query, asked.cursor))
     page = await services.sessions.page(tenant, wanted, asked.limit, behind, asked.moment)
     place: list[str | int] | None = (
-        None if page.next is None else [page.next.ms, page.next.bucket, page.next.session_id]
+        None if page.next is None else [page.next.order, page.next.bucket, page.next.session_id]
     )
     return json_response(
         {
@@ -154,8 +154,8 @@ def _session_place(tenant: Tenant, place: list[Any] | None) -> SessionPlace | No
     if place is None:
         return None
     match place:
-        case [int(ms), int(bucket), str(session_id)] if 0 <= bucket < tenant.buckets and 0 <= ms < 2**53:
-            return SessionPlace(ms, bucket, session_id)
+        case [int(order), int(bucket), str(session_id)] if 0 <= bucket < tenant.buckets and 0 <= order < 2**54:
+            return SessionPlace(order, bucket, session_id)
         case _:
             raise refused("this is not a cursor", _NO_CURSOR)
 

@@ -32,6 +32,7 @@ from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
 from context_graph.retrieval.items import Candidate
 from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk, Walk
 from context_graph.retrieval.neighbours import Neighbours
+from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.render import FORMATS, Content
@@ -132,6 +133,7 @@ class Retrieval:
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger)
+        self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._waiting = Waiting(parts.groups, parts.generations)
 
     async def context(self, tenant: Tenant, query: ContextQuery) -> Served:
@@ -146,6 +148,7 @@ class Retrieval:
             deadline = self._deadline()
             nothing: tuple[list[Candidate], list[Candidate]] = ([], [])
             found, tail = await deadline.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
+            found = await self._with_older(tenant, found, ask, any_words=True)
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("weigh"):
                 uses = await deadline.within(self._uses(tenant, found, query.as_of), {}, "feedback")
@@ -174,6 +177,7 @@ class Retrieval:
         vector = self._vector(tenant, understanding.subject) if query.mode != "keyword" else None
         finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
+        found = await self._with_older(tenant, found, ask, any_words=query.mode != "keyword")
         return Found(found[query.offset : wanted], len(found) > wanted, missing, depth, deadline.truncated)
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
@@ -242,6 +246,15 @@ class Retrieval:
         partition = tenant.partition_of(SessionId(query.session_id))
         narrow = replace(ask, limit=_TAIL_EVENTS)
         return await self._candidates.tail(partition, query.session_id, narrow)
+
+    async def _with_older(
+        self, tenant: Tenant, found: list[Candidate], ask: Ask, *, any_words: bool
+    ) -> list[Candidate]:
+        """As of a position, the summaries that were the newest then are found too."""
+        if ask.as_of is None:
+            return found
+        wanted = Wanted(ask.understanding.terms, ask.filters, ask.as_of, any_words)
+        return await self._older.beside(tenant, found, wanted)
 
     async def _uses(self, tenant: Tenant, candidates: Sequence[Candidate], as_of: AsOf | None) -> dict[str, int]:
         until = None if as_of is None else as_of.last

@@ -208,7 +208,7 @@ class GraphKeys:
 
     @property
     def started(self) -> str:
-        """Sessions by the ms of their first position, which no later event changes."""
+        """Sessions by their first position, which no later event changes."""
         return f"{self.tag}:started"
 
     # entities: score 0, read by ranges of their members (store/entities.py)

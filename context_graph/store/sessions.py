@@ -19,15 +19,15 @@ _MOST_COUNTED = 10_000  # events of a session that are looked at to count it as 
 
 @dataclass(frozen=True, slots=True)
 class SessionPlace:
-    """Where a session stands in the list: the ms of its first position, its bucket, its id."""
+    """Where a session stands in the list: the order of its first position, its bucket, its id."""
 
-    ms: int
+    order: int
     bucket: int
     session_id: str
 
     @property
     def key(self) -> tuple[int, int, bytes]:
-        return self.ms, self.bucket, self.session_id.encode()
+        return self.order, self.bucket, self.session_id.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class SessionStore:
 
 
 def _place(behind: SessionPlace, partition: Partition) -> Place:
-    """Downwards: of the sessions that began in that ms, those of lower buckets are behind as a whole."""
+    """Downwards: of the sessions that began at that moment, those of lower buckets are behind as a whole."""
     if partition.bucket == behind.bucket:
-        return Place(behind.ms, behind.session_id.encode())
-    return Place(behind.ms, LAST if partition.bucket < behind.bucket else b"")
+        return Place(behind.order, behind.session_id.encode())
+    return Place(behind.order, LAST if partition.bucket < behind.bucket else b"")
 
 
 def _now(partition: Partition, name: str, seen: dict[bytes, bytes], timeline: Any) -> SessionFacts | None:
