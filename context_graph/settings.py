@@ -176,7 +176,7 @@ class EmbeddingSettings(BaseModel):
 
 
 class VectorIndexSettings(BaseModel):
-    """The graph over the vectors (HNSW). What a generation was made with stays until a rebuild (adr/0019)."""
+    """The graph over the vectors (HNSW). What a generation was made with stays until a rebuild (adr/0020)."""
 
     m: int = Field(default=16, ge=4, le=128, description="neighbours of a vector; twice as many at the lowest level")
     ef_construction: int = Field(default=200, ge=8, le=4096, description="neighbours looked at when a vector comes")

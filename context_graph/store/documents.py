@@ -45,7 +45,7 @@ STORED: Mapping[str, str] = {
 
 # Changes with the fields or the definitions of the two indexes; a rebuild then fills a new generation.
 INDEX_VERSION = 2
-# float16 halves what a vector takes and keeps the ranking: recall@10 0.998 as float32 at 100,000 (adr/0019).
+# float16 halves what a vector takes and keeps the ranking: recall@10 0.998 as float32 at 100,000 (adr/0020).
 VECTOR_TYPE = "FLOAT16"
 _VECTOR_DTYPE = np.float16
 
