@@ -52,7 +52,7 @@ class CheckedEvent(NamedTuple):
 def quick_check(raw: object, latest_ms: int, most_payload_bytes: int) -> CheckedEvent | None:
     """The event, if it is plainly valid; None when the whole gate has to look at it.
 
-    `latest_ms`: the last time that is not too far in the future. An event without an id is left to the whole gate.
+    `latest_ms`: the last time that is not too far in the future. The caller has given it an id.
     """
     if type(raw) is not dict:
         return None

@@ -109,7 +109,10 @@ class Validator:
 
     def checked(self, raw: object, latest_ms: int) -> CheckedEvent:
         """One event as it is stored; `latest_ms` as above, asked once for a batch. Raises as `envelope` does."""
-        found = quick_check(raw, latest_ms, self.settings.max_payload_bytes)
+        named = raw
+        if isinstance(raw, dict) and raw.get("event_id") is None:
+            named = raw | {"event_id": _new_id()}
+        found = quick_check(named, latest_ms, self.settings.max_payload_bytes)
         if found is not None:
             return found
         envelope = self.envelope(raw)
@@ -133,7 +136,7 @@ class Validator:
         if problems:
             raise InvalidInput(problems, too_large=too_large)
         return Envelope(
-            event_id=EventId(event.event_id or str(ULID().to_uuid7(compliant=True))),
+            event_id=EventId(event.event_id or _new_id()),
             event_type=event.event_type,
             session_id=SessionId(event.session_id),
             agent_id=event.agent_id,
@@ -216,6 +219,11 @@ class Validator:
         remedy = "split it into events, store it elsewhere and send payload_ref, or raise CG_LEDGER__MAX_PAYLOAD_BYTES"
         problems.append(FieldProblem("/payload", detail, remedy, "too-large"))
         return True
+
+
+def _new_id() -> str:
+    """A UUIDv7: ids made one after the other sort by time."""
+    return str(ULID().to_uuid7(compliant=True))
 
 
 def _wrapped(payload: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -117,3 +118,15 @@ def test_a_payload_that_nests_deep_is_left_to_the_whole_gate(levels: int, quick:
 @given(ms=st.integers(0, 4_102_444_800_000))
 def test_times_are_read_to_the_millisecond(ms: int) -> None:
     assert quick_ms(iso(ms)) == ms
+
+
+@given(raw=_PLAIN)
+def test_an_event_without_an_id_gets_one_and_is_otherwise_the_same(raw: dict[str, Any]) -> None:
+    nameless = {name: value for name, value in raw.items() if name != "event_id"}
+    try:
+        checked = _GATE.checked(nameless, _LATEST)
+    except InvalidInput:
+        assert whole(nameless) is None
+        return
+    assert UUID(checked.event_id).version == 7
+    assert checked.body == whole(nameless | {"event_id": checked.event_id})
