@@ -28,7 +28,6 @@ from context_graph.store.queries import Searcher
 DocumentKey = tuple[Partition, str]
 
 _BESIDE = 60  # turns beside the matches that are ranked with them
-_FAN_OUT = 20  # effects followed from one event
 _FALL_OFF = 0.6  # of a seed's match, for each causal step
 _SEEDS = 8  # best matches whose causes and effects are looked at
 _LONGEST_SESSION = 10_000  # turns of a session that an as-of read counts
@@ -170,7 +169,7 @@ class Candidates:
         frontier = {key: pool.matches[key].own for key in seeds}
         frontier |= {key: pool.matches[key].own for key in keys if _is_tool(pool.turns[key])} if ask.beside else {}
         for step in range(max(1, ask.depth)):
-            reached = await self._linked(pool, frontier)
+            reached = _linked(pool, frontier)
             new = {key: score for key, score in reached.items() if key not in linked and key not in frontier}
             new = dict(list(new.items())[: max(0, ask.max_nodes - len(linked))])
             await self._read(pool, ask, new, beside if step == 0 else {})
@@ -181,21 +180,6 @@ class Candidates:
         for key, score in linked.items():
             match = pool.matches.get(key, Match())
             pool.matches[key] = replace(match, linked=max(match.linked, score))
-
-    async def _linked(self, pool: Pool, frontier: Mapping[DocumentKey, float]) -> dict[DocumentKey, float]:
-        """Causes and effects of these, each with a fixed part of the match it is reached from."""
-        partitions = sorted({partition for partition, _ in frontier})
-        effects = await asyncio.gather(
-            *(self._graph.effects(p, [i for q, i in frontier if q == p], _FAN_OUT) for p in partitions)
-        )
-        after = {(p, i): entries for p, found in zip(partitions, effects, strict=True) for i, entries in found.items()}
-        reached: dict[DocumentKey, float] = {}
-        for key, score in frontier.items():
-            others = [*pool.turns[key].causes, *(entry.event_id for entry in after.get(key, ()))]
-            for other in others:
-                linked = (key[0], other)
-                reached[linked] = max(reached.get(linked, 0.0), score * _FALL_OFF)
-        return reached
 
     async def _read(
         self,
@@ -256,11 +240,11 @@ def ranked(pool: Pool, understanding: Understanding) -> list[Candidate]:
         Candidate(
             partition=key[0],
             document=p.document,
-            channels=ranking.channels_of(row),
+            channels=added,
             score=float(chance) / best,
             causes=pool.turns[key].causes,
         )
-        for key, p, row, chance in zip(keys, placed, features, chances, strict=True)
+        for key, p, added, chance in zip(keys, placed, ranking.channels_of(features), chances, strict=True)
     ]
     return sorted(found, key=lambda c: (-c.score, c.document.position, c.document.id))
 
@@ -296,6 +280,16 @@ def _by_partition(
     return found
 
 
+def _linked(pool: Pool, frontier: Mapping[DocumentKey, float]) -> dict[DocumentKey, float]:
+    """Causes and effects of these, each with a fixed part of the match it is reached from."""
+    reached: dict[DocumentKey, float] = {}
+    for key, score in frontier.items():
+        for other in (*pool.turns[key].causes, *pool.turns[key].effects):
+            linked = (key[0], other)
+            reached[linked] = max(reached.get(linked, 0.0), score * _FALL_OFF)
+    return reached
+
+
 def _is_tool(turn: Turn) -> bool:
     return turn.stored.document.event_type in ("tool.call", "tool.result")
 
@@ -315,6 +309,8 @@ def _allowed(stored: StoredDocument, ask: Ask, checked: Filters) -> bool:
     document = stored.document
     if ask.as_of is not None and not ask.as_of.includes(document.position):
         return False
+    if not checked.conditions and not checked.alternatives:
+        return True
     values: dict[str, Sequence[str] | float | None] = {
         "event_type": [document.event_type],
         "tool_name": [document.tool_name] if document.tool_name else [],

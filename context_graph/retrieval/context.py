@@ -58,7 +58,8 @@ def weighed(
         more = IMPORTANCE_WEIGHT * (document.importance - 5) / 5
         more += STRENGTH_WEIGHT * strength(age, uses.get(document.id, 0))
         more += WHY_WEIGHT * why * candidate.channels.get("causal", 0.0)
-        result.append(replace(candidate, score=candidate.score * exp(more)))
+        score = candidate.score * exp(more)
+        result.append(Candidate(candidate.partition, document, candidate.channels, score, candidate.causes))
     return sorted(result, key=lambda c: (-c.score, c.document.position, c.document.id))
 
 
@@ -69,7 +70,7 @@ def items_of(
     recent = {candidate.document.id for candidate in tail}
     limit = max(_SHORTEST_CHARACTERS, int(token_budget * _LONGEST_SHARE * 4))
     items: list[Item] = []
-    for candidate in merged(candidates, tail):
+    for candidate in merged(candidates, tail) if tail else candidates:
         document = candidate.document
         text, cut = shortened(document.text, limit)
         items.append(

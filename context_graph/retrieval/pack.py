@@ -16,6 +16,7 @@ from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
 from context_graph.retrieval.items import SECTIONS, Item, Section, Share
 from context_graph.retrieval.render import Format
@@ -25,7 +26,7 @@ _FILL_TRIES = 4  # exact counts spent on the last few tokens
 _PRICE_POWER = 0.6
 _CHARACTERS_A_TOKEN = 4
 _LINE_TOKENS = 6  # citation, speaker and end of a line
-_LEAST_ROOM = _LINE_TOKENS  # less is not worth looking for a line that fits
+_SURELY_OVER = 2.0  # an estimate so many times the room is not counted: no text has so few tokens for its characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,12 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Bond:
-    """Items that go together; `worth` orders the bonds."""
+    """Items that go together; `worth` orders the bonds, `about` is their price, estimated."""
 
     name: str
     items: tuple[Item, ...]
-    score: float
     worth: float
+    about: int
     section: Section
 
 
@@ -121,11 +122,12 @@ def _by_price(bonds: Sequence[_Bond], limit: int, shares: Mapping[Section, Share
     taken: dict[str, _Bond] = {}
     headings: set[str] = set()
     spent = dict.fromkeys(SECTIONS, 0)
+    left = limit
     for bound in ("least", "most"):
+        caps = {section: int(limit * getattr(shares.get(section, Share(0.0)), bound)) for section in SECTIONS}
         for bond in bonds:
-            share: float = getattr(shares.get(bond.section, Share(0.0)), bound)
-            room = min(limit - sum(spent.values()), int(limit * share) - spent[bond.section])
-            if bond.name in taken or room < _LEAST_ROOM:
+            room = min(left, caps[bond.section] - spent[bond.section])
+            if bond.about > room * _SURELY_OVER or bond.name in taken:
                 continue
             above = dict(prices.heading(item) for item in bond.items)
             new = {name: price for name, price in above.items() if name not in headings}
@@ -133,6 +135,7 @@ def _by_price(bonds: Sequence[_Bond], limit: int, shares: Mapping[Section, Share
             if price <= room:
                 taken[bond.name] = bond
                 spent[bond.section] += price
+                left -= price
                 headings |= set(new)
     return list(taken.values())
 
@@ -144,7 +147,7 @@ def _fill(
     names = {bond.name for bond in taken}
     tries = _FILL_TRIES
     for bond in bonds:
-        if bond.name not in names and sum(map(estimated, bond.items)) <= limit - used and tries > 0:
+        if bond.about <= limit - used and tries > 0 and bond.name not in names:
             tries -= 1
             more = count([*taken, bond])
             if more <= limit:
@@ -179,10 +182,12 @@ def _bonds(items: Sequence[Item]) -> list[_Bond]:
         by_bond.setdefault(item.bond, []).append(item)
     bonds = []
     for name, group in by_bond.items():
-        score = max(item.score for item in group)
-        worth = score / sum(map(estimated, group)) ** _PRICE_POWER
-        bonds.append(_Bond(name, tuple(group), score, worth, group[0].section))
-    return sorted(bonds, key=lambda bond: (-bond.worth, min(item.rank for item in bond.items)))
+        about = sum(map(estimated, group))
+        worth = max(item.score for item in group) / about**_PRICE_POWER
+        bonds.append(
+            (-worth, min(item.rank for item in group), _Bond(name, tuple(group), worth, about, group[0].section))
+        )
+    return [bond for _, _, bond in sorted(bonds, key=itemgetter(0, 1))]
 
 
 def _reading_order(taken: Sequence[_Bond]) -> list[Item]:

@@ -20,6 +20,7 @@ cross-validation over conversations. Those marked `by hand` have no data there.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ FEATURES: tuple[Feature, ...] = (
 _NAMES = tuple(feature.name for feature in FEATURES)
 _WEIGHTS = np.array([feature.weight for feature in FEATURES])
 _BROAD = np.array([feature.broad for feature in FEATURES])
+CHANNELS = tuple(dict.fromkeys(feature.channel for feature in FEATURES))
+_MEMBERSHIP = np.array([[float(feature.channel == channel) for channel in CHANNELS] for feature in FEATURES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,10 @@ def promising(placed: Sequence[Placed], most: int) -> list[tuple[str, int]]:
     )  # sorted: the outcome must not depend on the order of a set
     if not free:
         return []
-    sums = _fall_off(_coordinates(free, sessions), _coordinates_of(placed, sessions), _SHORT) @ _substance(placed)
+    own = _substance(placed)
+    matching = own > 0
+    at = _coordinates_of(placed, sessions)[matching]
+    sums = _fall_off(_coordinates(free, sessions), at, _SHORT) @ own[matching]
     best = np.argsort(-np.round(sums, 9), kind="stable")[:most]  # rounded: sums may not depend on their order
     return [free[index] for index in best]
 
@@ -164,13 +170,10 @@ def _softmax(scores: Floats) -> Floats:
     return raised
 
 
-def channels_of(row: Floats) -> dict[str, float]:
-    """What each channel adds to a document's score (first reading, logits); those that add nothing are left out."""
-    added: dict[str, float] = {}
-    for feature, value in zip(FEATURES, row, strict=True):
-        if value:
-            added[feature.channel] = added.get(feature.channel, 0.0) + feature.weight * float(value)
-    return added
+def channels_of(features: Floats) -> list[dict[str, float]]:
+    """What each channel adds to each document's score (first reading, logits); what adds nothing is left out."""
+    added = ((features * _WEIGHTS) @ _MEMBERSHIP).tolist()
+    return [{name: value for name, value in zip(CHANNELS, row, strict=True) if value} for row in added]
 
 
 def _lengths(placed: Sequence[Placed]) -> Floats:
@@ -230,17 +233,28 @@ def _passages(placed: Sequence[Placed], long: Floats) -> Floats:
     sessions = {p.document.session_id: p.turns for p in placed}
     at = _coordinates_of(placed, sessions)
     sums = _substance(placed)
+    matching = sums > 0  # the rest adds nothing
     found = np.zeros(len(placed))
-    for share, scale in ((1 - long, _SHORT), (long, _LONG)):
-        whole = 1 + 2 * sum(np.exp(-step / scale) for step in range(1, int(3 * scale) + 1))
-        found += share * (_fall_off(at, at, scale) @ sums) / whole
+    for share, scale, whole in ((1 - long, _SHORT, _WHOLE_SHORT), (long, _LONG, _WHOLE_LONG)):
+        found += share * (_fall_off(at, at[matching], scale) @ sums[matching]) / whole
     return found
+
+
+def _whole(scale: float) -> float:
+    """What a passage of nothing but full matches would sum up to."""
+    return 1 + 2 * sum(math.exp(-step / scale) for step in range(1, int(3 * scale) + 1))
+
+
+_WHOLE_SHORT, _WHOLE_LONG = _whole(_SHORT), _whole(_LONG)
 
 
 def _fall_off(to: Floats, at: Floats, scale: float) -> Floats:
     """exp(-distance / scale) of every pair, 0 beyond three scales."""
     away = np.abs(to[:, None] - at[None, :]) / scale
-    return np.where(away <= 3.0, np.exp(-np.minimum(away, 3.0)), 0.0)
+    near = away <= 3.0
+    fallen = np.zeros_like(away)
+    fallen[near] = np.exp(-away[near])  # most pairs are far from each other
+    return fallen
 
 
 def _coordinates(places: Sequence[tuple[str, int]], sessions: Mapping[str, int]) -> Floats:

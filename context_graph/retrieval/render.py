@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import orjson
 
@@ -27,6 +28,7 @@ from context_graph.retrieval.items import SECTIONS, Item, Section
 Content = str | list[JsonValue]
 
 _TITLES: Mapping[Section, str] = dict(zip(SECTIONS, TITLES, strict=True))
+_DAY_MS = 86_400_000
 _MARK = "(untrusted)"
 _OUTSIDE = ("document", "page", "crawl")  # first segments of event types whose text others wrote
 _LONGEST_REF = 999  # prices an item before its place is known: one to three digits are one token
@@ -128,6 +130,11 @@ def _time(item: Item) -> datetime:
     return datetime.fromtimestamp(item.document.occurred_at / 1000, UTC)
 
 
+@lru_cache(maxsize=4096)
+def _day_of(day: int) -> str:
+    return _day(datetime.fromtimestamp(day * _DAY_MS / 1000, UTC), with_year=False) + "\n"
+
+
 def _day(at: datetime, *, with_year: bool) -> str:
     return f"{at.day} {at:%B %Y}" if with_year else f"{at.day} {at:%B}"
 
@@ -137,7 +144,7 @@ def _line_alone(item: Item) -> str:
 
 
 def _day_alone(item: Item) -> str:
-    return "" if item.document.kind == "summary" else _day(_time(item), with_year=False) + "\n"
+    return "" if item.document.kind == "summary" else _day_of(item.document.occurred_at // _DAY_MS)
 
 
 def _message_day(item: Item) -> str:

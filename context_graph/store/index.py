@@ -16,6 +16,7 @@ import orjson
 from redis.exceptions import ResponseError
 
 from context_graph.domain.document import Document, Enrichment
+from context_graph.domain.graph import split_member
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
@@ -27,18 +28,23 @@ from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import GraphKeys
 
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
+_FAN_OUT = 20  # effects read of one event
 _TURN_FIELDS = [fields.STORED.get(name, name) for name in (*_READ, fields.AT, fields.ENTITY)]
 _STORED = [fields.STORED.get(name, name) for name in _READ]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A document where it stands: its place in its session (0 = first; None when it has none) of so many turns."""
+    """A document where it stands: its place in its session (0 = first; None when it has none) of so many turns.
+
+    `causes` are those that its event names; `effects` events that name it, in order of occurrence, up to 20.
+    """
 
     stored: StoredDocument
     place: int | None
     turns: int
     causes: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +206,11 @@ class Index:
             return []
         keys = await self.keys(partition)
         prefixes = [keys.document_prefix, keys.vector_prefix + "0:", keys.timeline("session", ""), keys.event("")]
+        prefixes.append(keys.effects(""))
         arguments = [
             "1" if entities else "0",
             *_TURN_FIELDS,
+            _FAN_OUT,
             len(ids),
             *ids,
             *(part for pair in places for part in pair),
@@ -242,12 +250,18 @@ class Index:
 
 
 def _turn(row: list[Any]) -> Turn:
-    doc_id, text, speaker, meta, entities, place, turns, causes = row
+    doc_id, text, speaker, meta, entities, place, turns, causes, effects = row
     named = zip((*_READ, fields.ENTITY), (text, speaker, meta, entities), strict=True)
     stored = fields.decode_document(doc_id.decode(), {name: value for name, value in named if value is not None})
     if stored is None:  # the script gives back only what has a META
         raise ValueError(f"document {doc_id!r} without its description")
-    return Turn(stored, None if place < 0 else place, turns, tuple(orjson.loads(causes)) if causes else ())
+    return Turn(
+        stored,
+        None if place < 0 else place,
+        turns,
+        tuple(orjson.loads(causes)) if causes else (),
+        tuple(split_member(stored.document.position.bucket, member.decode())[1] for member in effects),
+    )
 
 
 def is_missing_index(error: ResponseError) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from context_graph.domain.graph import ReceiptsOf, split_member
@@ -37,6 +38,7 @@ class ReceiptIndex:
     def __init__(self, redis: RedisClient, graph: Graph) -> None:
         self._redis = redis
         self._graph = graph
+        self._uses = redis.register_script(files("context_graph.store").joinpath("lua/read_uses.lua").read_text())
 
     async def before(
         self,
@@ -93,16 +95,20 @@ class ReceiptIndex:
 
         `until`: with the opinions recorded up to there; it reads every opinion on these instead of a sum.
         """
+        if not ids:
+            return {}
         pipe = self._redis.pipeline(transaction=False)
         for partition in partitions:
             keys = await self._graph.keys(partition)
+            if until is None:
+                await self._uses(keys=[keys.feedback("")], args=list(ids), client=pipe)
+                continue
             for event_id in ids:
-                if until is None:
-                    pipe.hget(keys.feedback(event_id), "uses")
-                else:
-                    pipe.hgetall(keys.feedback(event_id))
+                pipe.hgetall(keys.feedback(event_id))
         with store_errors("reading feedback"):
-            answers: list[Any] = await pipe.execute() if ids else []
+            answers: list[Any] = await pipe.execute()
+        if until is None:
+            answers = [count for counts in answers for count in counts]
         uses: dict[str, int] = {}
         for place, answer in enumerate(answers):
             if answer:

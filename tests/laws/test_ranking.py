@@ -85,6 +85,6 @@ def test_what_has_no_place_stands_alone() -> None:
 def test_channels_add_up_to_the_first_reading() -> None:
     placed = [_placed("s", n, 30, Match(0.9 - n / 20, n / 20)) for n in range(9)]
     features = features_of(placed, _ASKED)
-    for row in features:
+    for row, channels in zip(features, channels_of(features), strict=True):
         total = sum(feature.weight * value for feature, value in zip(FEATURES, row, strict=True))
-        assert np.isclose(sum(channels_of(row).values()), total)
+        assert np.isclose(sum(channels.values()), total)

@@ -2,15 +2,15 @@
 -- round trip. The whole neighbourhood is on one hash tag, so that keys may be made here.
 --
 -- KEYS: 1 the prefix of document hashes, 2 of first vectors' hashes, 3 of sessions' timelines, 4 of event hashes
---       (prefixes, not keys: which documents stand at a place is known only here)
+--       (prefixes, not keys: which documents stand at a place is known only here), 5 of effects
 -- ARGV: 1 whether entities are wanted ('1'), 2-6 the fields that hold text, speaker, description, version (the position's
---       sort key) and, of the vector's hash, entities; 7 number of ids, then these ids, then pairs of session and place
---       (0 = first)
+--       sort key) and, of the vector's hash, entities; 7 most effects of one event, 8 number of ids, then these ids, then
+--       pairs of session and place (0 = first)
 -- Returns for each id and then for each place that is taken:
---       {id, text, speaker, meta, entities, place or -1, turns of the session, causes}
-local doc_prefix, vec_prefix, timelines, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+--       {id, text, speaker, meta, entities, place or -1, turns of the session, causes, effects as timeline members}
+local doc_prefix, vec_prefix, timelines, events, effects = unpack(KEYS)
 local entities = ARGV[1] == '1'
-local count = tonumber(ARGV[7])
+local count = tonumber(ARGV[8])
 local lengths, seen, found = {}, {}, {}
 
 local function length_of(session)
@@ -32,13 +32,16 @@ local function add(id, session, place)
   seen[id] = true
   local tags = entities and redis.call('HGET', vec_prefix .. id, ARGV[6]) or false
   local causes = redis.call('HGET', events .. id, 'causes')
-  found[#found + 1] = {id, doc[1], doc[2], doc[3], tags, place or -1, place and length_of(session) or 0, causes}
+  local after = redis.call('ZRANGE', effects .. id, 0, tonumber(ARGV[7]) - 1)
+  found[#found + 1] = {
+    id, doc[1], doc[2], doc[3], tags, place or -1, place and length_of(session) or 0, causes, after
+  }
 end
 
-for index = 8, 7 + count do
+for index = 9, 8 + count do
   add(ARGV[index], nil, nil)
 end
-for index = 8 + count, #ARGV, 2 do
+for index = 9 + count, #ARGV, 2 do
   local place = tonumber(ARGV[index + 1])
   local member = redis.call('ZRANGE', timelines .. ARGV[index], place, place)[1]
   if member then
