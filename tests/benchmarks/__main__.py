@@ -21,7 +21,8 @@ from tests.benchmarks.context import context
 from tests.benchmarks.freshness import freshness
 from tests.benchmarks.ingest import ingest_batch, ingest_batch_sealed, ingest_single
 from tests.benchmarks.memory import memory
-from tests.benchmarks.projection import stage1
+from tests.benchmarks.projection import stage1, stage1_growth, stage1_workers
+from tests.benchmarks.rebuild import rebuild
 from tests.benchmarks.rows import Options, Row
 from tests.benchmarks.stage import open_stage
 from tests.benchmarks.vectors import stage2_vectors
@@ -34,6 +35,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "ingest_batch_sealed": ingest_batch_sealed,
     "ingest_single": ingest_single,
     "stage1": stage1,
+    "stage1_two_workers": stage1_workers,
+    "stage1_growth": stage1_growth,
+    "rebuild": rebuild,
     "stage2_vectors": stage2_vectors,
     "context": context,
     "freshness": freshness,

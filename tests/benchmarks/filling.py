@@ -22,6 +22,7 @@ from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import Span, open_recogniser
 from enrichment.enrich import enrichment_of
 from enrichment.indexing import documents_of
+from enrichment.known import packed_spans
 from projections.fold import fold
 from tests.benchmarks.stage import Stage
 from tests.benchmarks.workload import Raw, Workload, stored
@@ -38,6 +39,8 @@ class Pool:
     workload: Workload
     vectors: NDArray[np.float32]
     spans: Sequence[Sequence[Span]]
+    model_id: str
+    recogniser_id: str
 
 
 async def open_pool(stage: Stage, sentences: Sequence[str], size: int) -> Pool:
@@ -48,7 +51,8 @@ async def open_pool(stage: Stage, sentences: Sequence[str], size: int) -> Pool:
     async with AsyncExitStack() as stack:
         embedder = await stack.enter_async_context(open_embedder(settings.embedding, stage.folder / "models"))
         recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
-        return Pool(Workload(chosen), await embedder.embed(chosen), await recogniser.recognise(chosen))
+        vectors, spans = await embedder.embed(chosen), await recogniser.recognise(chosen)
+        return Pool(Workload(chosen), vectors, spans, embedder.model_id, recogniser.recogniser_id)
 
 
 async def fill_ledger(stage: Stage, raws: Sequence[Raw]) -> int:
@@ -74,7 +78,8 @@ async def fill_derived(stage: Stage, pool: Pool, count: int) -> None:
         for document, pick in zip(documents, picks[done : done + len(events)], strict=True):
             vector = _vector(pool, pick, random)
             spans = _spans(pool, pick, document.text)
-            enrichments.append(enrichment_of(document, spans, vector, "made"))
+            packed = packed_spans(pool.recogniser_id, spans)
+            enrichments.append(enrichment_of(document, spans, vector, pool.model_id, packed))
         await stage.resources.index.put_enrichments(stage.partition, enrichments)
         done += len(events)
         if done % 10_000 == 0:

@@ -47,14 +47,14 @@ async def stage1(options: Options) -> Row:
             return fresh
 
         async def product(_turn: int) -> float:
-            return count / await _catch_up(await filled())
+            return count / await catch_up(await filled())
 
         async def floor(_turn: int) -> float:
             fresh = await filled()
-            commands = await _commands(fresh, count)
+            commands = await commands_for(fresh, count)
             blocking.append(count / _send_blocking(fresh.url, commands, batch))
             await filled()
-            return count / await _send(fresh.resources.derived_redis, commands, batch)
+            return count / await send(fresh.resources.derived_redis, commands, batch)
 
         pairs = await in_turns(options.pairs, product, floor)
     return pairs.row(
@@ -69,7 +69,7 @@ async def stage1(options: Options) -> Row:
     )
 
 
-async def _catch_up(stage: Stage) -> float:
+async def catch_up(stage: Stage) -> float:
     """Seconds from the start of the stage until its group has no lag and nothing pending."""
     stop = asyncio.Event()
     began = time.perf_counter()
@@ -88,9 +88,9 @@ async def _catch_up(stage: Stage) -> float:
     return seconds
 
 
-async def _commands(stage: Stage, count: int) -> list[list[Command]]:
+async def commands_for(stage: Stage, count: int, generation: int = 1) -> list[list[Command]]:
     """For each event of the ledger what its own delta would send, as plain strings."""
-    keys = GraphKeys(stage.partition)
+    keys = GraphKeys(stage.partition, generation)
     found: list[list[Command]] = []
     last = None
     while len(found) < count:
@@ -121,7 +121,7 @@ def _batches(commands: list[list[Command]], batch: int) -> list[list[Command]]:
     ]
 
 
-async def _send(redis: AsyncRedis, commands: list[list[Command]], batch: int) -> float:
+async def send(redis: AsyncRedis, commands: list[list[Command]], batch: int) -> float:
     began = time.perf_counter()
     for group in _batches(commands, batch):
         pipe = redis.pipeline(transaction=False)
@@ -142,3 +142,68 @@ def _send_blocking(url: str, commands: list[list[Command]], batch: int) -> float
                 pipe.execute_command(*command)
             pipe.execute()
         return time.perf_counter() - began
+
+
+async def stage1_workers(options: Options) -> Row:
+    """How the rate scales: the same ledger projected by two worker processes, beside one."""
+    count = options.sized(60_000, 4_000)
+    events = stored(Workload(load_texts().sentences).events(count, "p"))
+    async with open_stage() as stage:
+
+        async def by(workers: int) -> float:
+            fresh = await stage.emptied()
+            for start in range(0, count, 500):
+                await fresh.resources.ledger.append(fresh.partition, events[start : start + 500])
+            return count / await _by_processes(fresh, workers)
+
+        async def two(_turn: int) -> float:
+            return await by(2)
+
+        async def one(_turn: int) -> float:
+            return await by(1)
+
+        pairs = await in_turns(options.pairs, two, one)
+    return pairs.row("stage1_two_workers", "events/s", Target(1.0, "at least"), events_a_sample=count,
+                     note="value: two processes, floor: one; Redis itself takes a share of the same cores")  # fmt: skip
+
+
+async def _by_processes(stage: Stage, workers: int) -> float:
+    """Seconds from the first event that the workers finish until the last; loading them is not counted."""
+    group, last = PROJECTION.group, await stage.resources.ledger.last(stage.partition)
+    assert last is not None
+    async with stage.workers(*("projection",) * workers):
+        began: float | None = None
+        while True:
+            state = await stage.resources.groups.state(stage.partition, group)
+            if began is None and state.last_delivered is not None and state.last_delivered.ms:
+                began = time.perf_counter()
+            if began is not None and state.has_passed(last) and not state.lag:
+                return time.perf_counter() - began
+            await asyncio.sleep(_LOOK)
+
+
+async def stage1_growth(options: Options) -> Row:
+    """What an event costs when the graph is large: the rate of the last events of each size beside the first's."""
+    largest = options.sized(100_000, 4_000)
+    window = max(largest // 10, 1_000)
+    sizes = [size for size in (10_000, 100_000, 1_000_000) if size <= largest] or [largest]
+    workload = Workload(load_texts().sentences)
+    rates: dict[str, float] = {}
+    first = 0.0
+    async with open_stage() as stage:
+        done = 0
+        while done < largest:
+            step = min(window, 10_000, largest - done)
+            events = stored(workload.slice(done, step, "p"))
+            for start in range(0, step, 500):
+                await stage.resources.ledger.append(stage.partition, events[start : start + 500])
+            rate = step / await catch_up(stage)
+            first = first or rate
+            done += step
+            if done in sizes or done == largest:
+                rates[f"at_{done}"] = rate
+    last = rates[f"at_{largest}"]
+    return Row(
+        name="stage1_growth", value=last, unit="events/s", floor=first, ratio=last / first, target="ratio >= 0.8",
+        met=last / first >= 0.8, samples={"value": list(rates.values())}, notes={"rates": rates, "events": largest},
+    )  # fmt: skip

@@ -95,6 +95,13 @@ class Workload:
         """`count` envelopes as callers post them; `name` keeps ids of different calls apart."""
         return [self._event(number, name, self.text(pick)) for number, pick in enumerate(self.picks(count))]
 
+    def slice(self, start: int, count: int, name: str) -> list[Raw]:
+        """`count` envelopes from number `start` on, of a memory of any size, without making those before."""
+        chance = random.Random(self.seed * 1_000_003 + start)
+        total = len(self.sentences)
+        picks = [(chance.randrange(total), chance.randrange(total)) for _ in range(count)]
+        return [self._event(start + place, name, self.text(pick)) for place, pick in enumerate(picks)]
+
     def _event(self, number: int, name: str, text: str) -> Raw:
         session, step = divmod(number, _SESSION_EVENTS)
         occurred = _START + timedelta(seconds=number)
