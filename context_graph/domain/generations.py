@@ -40,15 +40,6 @@ class Recipe:
     model_id: str = ""
     recogniser: str = ""
 
-    def same_text_as(self, other: Recipe) -> bool:
-        """Whether both would embed the same texts by the same model."""
-        return self.vectors == other.vectors
-
-    @property
-    def vectors(self) -> tuple[object, ...]:
-        """What decides over the vectors; equal for vectors that can be compared."""
-        return (self.text, self.model, self.model_path, self.dimensions)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuild:

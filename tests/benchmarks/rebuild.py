@@ -85,8 +85,11 @@ async def _vectors_alone(stage: Stage, count: int) -> float:
     """Vectors a second that RediSearch inserts from hashes that hold nothing else worth indexing."""
     redis: Any = stage.resources.derived_redis
     source, scratch = GraphKeys(stage.partition), GraphKeys(stage.partition, _SCRATCH)
-    dimensions = stage.resources.settings.embedding.dimensions
-    await redis.execute_command(*vector_index_definition(scratch.vector_index, scratch.vector_prefix, dimensions))
+    settings = stage.resources.settings
+    index, prefix = scratch.vector_index, scratch.vector_prefix
+    await redis.execute_command(
+        *vector_index_definition(index, prefix, settings.embedding.dimensions, settings.vectors)
+    )
     names = [f"m-{number:07d}" for number in range(count)]
     hashes = []
     for start in range(0, count, 500):
