@@ -7,7 +7,7 @@ LOCK := deploy/locks/dev.txt
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: up setup test lint bench quality quality-entities lock clean
+.PHONY: up setup test lint bench quality quality-entities quality-lineage lock clean
 .DEFAULT_GOAL := up
 
 up: setup ## start everything, ingest the sample, show working memory, stay up until Ctrl-C
@@ -41,6 +41,9 @@ quality-entities: setup ## mentions on WNUT17 and hand-labelled events, resoluti
 
 quality: setup ## retrieval quality on the development data, beside its baselines: JSON and a table
 	$(BIN)/python -m tests.quality
+
+quality-lineage: setup ## every explicit cause of real transcripts found, nothing invented
+	$(BIN)/python -m tests.quality.lineage
 
 lock: ## resolve the locks anew (hashes, no index addresses)
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

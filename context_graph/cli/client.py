@@ -134,6 +134,20 @@ class ServiceClient:
         depth = "" if max_depth is None else f"&max_depth={max_depth}"
         return await self._json("GET", f"/v1/events/{quote(event_id, safe='')}/lineage?direction={direction}{depth}")
 
+    async def receipt_content(self, receipt_id: str) -> JsonObject:
+        """What a receipt's context was, rendered again."""
+        return await self._json("GET", f"/v1/receipts/{quote(receipt_id, safe='')}/content")
+
+    async def known_before(self, event_id: str) -> JsonObject:
+        """What an agent had been served before an event; waits until what came before it can be found."""
+        position = (await self.event(event_id)).get("position")
+        path = f"/v1/events/{quote(event_id, safe='')}/context"
+        return await self._json("GET", f"{path}?min_position={position}&wait_ms=10000")
+
+    async def feedback(self, receipt_id: str, body: JsonObject) -> JsonObject:
+        """The body and the answer of `POST /v1/receipts/{id}/feedback`."""
+        return await self._json("POST", f"/v1/receipts/{quote(receipt_id, safe='')}/feedback", body)
+
     async def forget(self, kind: str, identifier: str, wait_ms: int) -> JsonObject:
         """Erase a person (`users`) or a session (`sessions`): the certificate as it stands after the wait."""
         return await self._json("DELETE", f"/v1/{kind}/{quote(identifier, safe='')}?wait_ms={wait_ms}")

@@ -67,7 +67,9 @@ def open_client(url: str | None, key: str | None, data: Path | None) -> ServiceC
     return ServiceClient(address, key or kept, key_header=settings.api.key_header)
 
 
-def _run(client: ServiceClient, work: Callable[[ServiceClient], Awaitable[Answer]]) -> Answer:
+def run_with(client: ServiceClient, work: Callable[[ServiceClient], Awaitable[Answer]]) -> Answer:
+    """What the work gives, over an open connection."""
+
     async def connected() -> Answer:
         async with client:
             return await work(client)
@@ -75,7 +77,8 @@ def _run(client: ServiceClient, work: Callable[[ServiceClient], Awaitable[Answer
     return asyncio.run(connected())
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """A raw answer, indented."""
     print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
@@ -102,12 +105,12 @@ def ingest(
     if as_stream and options != TranscriptOptions():
         raise ConfigurationError("--import takes events as they are: leave out the options for transcripts")
     if as_stream:
-        reports = _run(open_client(url, key, data), lambda client: _import_all(client, files, wait=wait))
+        reports = run_with(open_client(url, key, data), lambda client: _import_all(client, files, wait=wait))
     else:
         paths = files_of(files)
-        reports = _run(open_client(url, key, data), lambda client: _ingest_all(client, paths, options, wait=wait))
+        reports = run_with(open_client(url, key, data), lambda client: _ingest_all(client, paths, options, wait=wait))
     if raw:
-        _print_json([{"file": str(path), **printing.report_json(report)} for path, report in reports])
+        print_json([{"file": str(path), **printing.report_json(report)} for path, report in reports])
     else:
         printing.print_reports(reports)
     incomplete = [report for _, report in reports if not report.complete]
@@ -207,9 +210,9 @@ def context(
     """Working memory for a query, and the events that each line comes from."""
     body: JsonObject = {"query": query, "token_budget": budget, "format": format_, "explain": explain}
     body |= {name: value for name, value in (("session_id", session), ("agent_id", agent), ("user_id", user)) if value}
-    answer = _run(open_client(url, key, data), lambda client: client.context(body))
+    answer = run_with(open_client(url, key, data), lambda client: client.context(body))
     if raw:
-        _print_json(answer)
+        print_json(answer)
         return
     printing.print_context(answer)
     if explain:
@@ -233,9 +236,9 @@ def search(
     body: JsonObject = {"query": query, "mode": mode, "limit": limit}
     if filters:
         body["filters"] = parse_filters(filters)
-    answer = _run(open_client(url, key, data), lambda client: client.search(body))
+    answer = run_with(open_client(url, key, data), lambda client: client.search(body))
     if raw:
-        _print_json(answer)
+        print_json(answer)
     else:
         printing.print_results(answer)
 
@@ -283,8 +286,8 @@ def lineage(
     raw: Raw = False,
 ) -> None:
     """What led to an event, or what it led to, as a tree."""
-    answer = _run(open_client(url, key, data), lambda client: client.lineage(event_id, direction, depth))
+    answer = run_with(open_client(url, key, data), lambda client: client.lineage(event_id, direction, depth))
     if raw:
-        _print_json(answer)
+        print_json(answer)
     else:
         printing.print_lineage(answer, event_id)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import typer
 
+from context_graph.cli.accountability import feedback, knew, receipt
 from context_graph.cli.archiving import archive
 from context_graph.cli.client_commands import context, ingest, lineage, search
 from context_graph.cli.dead_letters import dead_letters
@@ -30,6 +31,9 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("context", context),
     ("search", search),
     ("lineage", lineage),
+    ("knew", knew),
+    ("receipt", receipt),
+    ("feedback", feedback),
     ("tail", tail),
     ("forget", forget),
     ("rebuild", rebuild),
