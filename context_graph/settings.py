@@ -170,6 +170,12 @@ class EmbeddingSettings(BaseModel):
     )
     dimensions: int = Field(default=384, ge=1)
     max_tokens: int = Field(default=256, ge=8, description="tokens of a text that reach the model")
+    passages: int = Field(
+        default=3,
+        ge=0,
+        le=7,
+        description="of a long text: passages beside its head that get vectors (tail, then middle)",
+    )
     batch_texts: int = Field(default=32, ge=1, description="texts in one call of the model")
     batch_events: int = Field(default=64, ge=1, description="events the enrichment stage reads at once")
     threads: int | None = Field(default=None, description="threads of the model; absent: one per core")

@@ -21,6 +21,7 @@ from enrichment.entities import find_mentions, role_in
 from enrichment.indexing import documents_of
 from enrichment.keywords import keywords_of
 from enrichment.known import packed_spans
+from enrichment.passages import further_passages
 
 if TYPE_CHECKING:
     from context_graph.models.embedder import Embedder
@@ -42,10 +43,24 @@ def text_hash(text: str) -> str:
     return blake2b(f"{TEXT_VERSION}\0{text}".encode(), digest_size=16).hexdigest()
 
 
+def passages_of(document: Document, most: int) -> tuple[str, ...]:
+    """The further passages of a document that have vectors. A summary is short, and another takes its place."""
+    return further_passages(embedded_text(document), most) if document.kind == "event" else ()
+
+
 def enrichment_of(
-    document: Document, spans: Sequence[Span], vector: bytes, model_id: str, packed: bytes = b""
+    document: Document,
+    spans: Sequence[Span],
+    vector: bytes,
+    model_id: str,
+    packed: bytes = b"",
+    *,
+    passages: Sequence[tuple[str, bytes]] = (),
 ) -> Enrichment:
-    """What the models' answers add to a document. `vector`: float32 bytes; `packed`: the spans as they are kept."""
+    """What the models' answers add to a document.
+
+    `vector`: float32 bytes; `packed`: the spans as they are kept; `passages`: text and vector of further passages.
+    """
     return Enrichment(
         document=document,
         vector=vector,
@@ -60,6 +75,7 @@ def enrichment_of(
         ),
         keywords=keywords_of(document.text),
         spans=packed,
+        passages=tuple((text_hash(text), vector) for text, vector in passages),
     )
 
 
@@ -69,8 +85,20 @@ Recall: TypeAlias = Callable[[Partition, Sequence[Document]], Awaitable[None]]
 class EnrichmentHandler:
     """Asks the models about a batch and stores the answers."""
 
-    def __init__(self, index: Index, embedder: Embedder, recogniser: Recogniser, recall: Recall | None = None) -> None:
-        """`recall`: called with the documents before the models are asked, to remind them of what they said before."""
+    def __init__(
+        self,
+        index: Index,
+        embedder: Embedder,
+        recogniser: Recogniser,
+        recall: Recall | None = None,
+        *,
+        passages: int = 0,
+    ) -> None:
+        """`recall`: called with the documents before the models are asked, to remind them of what they said before.
+
+        `passages`: of a long text at most so many beside its head get vectors.
+        """
+        self._passages = passages
         self._recall = recall
         self._index = index
         self._embedder = embedder
@@ -99,6 +127,7 @@ class EnrichmentHandler:
                 vectors[embedded_text(document)],
                 self._embedder.model_id,
                 packed_spans(self._recogniser.recogniser_id, named),
+                passages=[(text, vectors[text]) for text in passages_of(document, self._passages)],
             )
             for document, named in zip(documents, recognising.result(), strict=True)
         ]
@@ -106,6 +135,7 @@ class EnrichmentHandler:
 
     async def _vectors(self, documents: Sequence[Document]) -> Mapping[str, bytes]:
         """The vector of each distinct text: repeated texts (acknowledgements, retried calls) are embedded once."""
-        texts = list(dict.fromkeys(embedded_text(document) for document in documents))
+        further = (text for document in documents for text in passages_of(document, self._passages))
+        texts = list(dict.fromkeys([*(embedded_text(document) for document in documents), *further]))
         vectors = await self._embedder.embed(texts)
         return {text: vector.tobytes() for text, vector in zip(texts, vectors, strict=True)}

@@ -22,7 +22,7 @@ from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.store.forgotten import Forgotten
 from context_graph.store.generations import recipe_of
 from context_graph.store.index import Index
-from enrichment.enrich import EnrichmentHandler, embedded_text, text_hash
+from enrichment.enrich import EnrichmentHandler, embedded_text, passages_of, text_hash
 from enrichment.indexing import IndexingHandler
 from enrichment.known import RememberingEmbedder, RememberingRecogniser, recall
 
@@ -87,15 +87,20 @@ class EnrichmentOf:
         await handler.handle(partition, events)
 
     def _handler(self, recipe: Recipe, embedder: RememberingEmbedder) -> ForgettingHandler:
+        passages = self.resources.settings.embedding.passages
+
         async def remind(partition: Partition, documents: Sequence[Document]) -> None:
             live = await self.resources.generations.live(partition.tenant)
-            if live != self.number:
-                texts = [embedded_text(document) for document in documents]
-                asked = [(d, text, text_hash(text)) for d, text in zip(documents, texts, strict=True)]
-                await recall(self.resources.index.at(live), partition, asked, embedder, self.models.recogniser)
+            if live == self.number:
+                return
+            texts = [(document, (embedded_text(document), *passages_of(document, passages))) for document in documents]
+            for chunk in range(max((len(parts) for _, parts in texts), default=0)):
+                asked = [(d, parts[chunk], text_hash(parts[chunk])) for d, parts in texts if chunk < len(parts)]
+                index = self.resources.index.at(live)
+                await recall(index, partition, asked, embedder, self.models.recogniser, chunk=chunk)
 
         index = self.resources.index.at(self.number, recipe.dimensions)
-        inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind)
+        inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind, passages=passages)
         forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
         return ForgettingHandler(inner, forgotten, self.resources.ledger, forgotten.remove_enrichments, spares=True)
 

@@ -135,13 +135,13 @@ def unpacked_spans(recogniser_id: str, text: str, packed: bytes) -> list[Span] |
 
 async def recall(
     index: Index, partition: Partition, documents: Sequence[tuple[Document, str, str]],
-    embedder: RememberingEmbedder, recogniser: RememberingRecogniser,
+    embedder: RememberingEmbedder, recogniser: RememberingRecogniser, *, chunk: int = 0,
 ) -> None:  # fmt: skip
     """Bring what `index` holds of these documents into the memories; one round trip.
 
-    `documents`: each with the text that is embedded and that text's hash.
+    `documents`: each with the text that is embedded and that text's hash; `chunk`: which passage of it that is.
     """
-    stored = await index.read_answers(partition, [document.id for document, _, _ in documents])
+    stored = await index.read_answers(partition, [document.id for document, _, _ in documents], chunk=chunk)
     for (document, text, text_hash), known in zip(documents, stored, strict=True):
         if known is None or known.text_hash != text_hash:
             continue

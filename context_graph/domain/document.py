@@ -63,6 +63,8 @@ class Enrichment:
     text_hash: str
     mentions: tuple[Mention, ...] = field(default=())
     keywords: tuple[str, ...] = field(default=())
+    passages: tuple[tuple[str, bytes], ...] = field(default=())
+    """Of a long text: text hash and vector of each further passage, in order."""
     spans: bytes = b""
     """What the recogniser found, packed: kept beside the vector, so that a rebuild need not ask it again."""
 

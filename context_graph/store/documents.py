@@ -167,6 +167,14 @@ def vector_fields(enrichment: Enrichment) -> Fields:
     return fields
 
 
+def passage_fields(enrichment: Enrichment, text_hash: str, vector: bytes) -> Fields:
+    """The vector hash of a further passage, whole. The entities are with the first: a filter by entity finds that."""
+    fields = filter_fields(enrichment.document)
+    fields |= {STORED[VECTOR]: vector_bytes(vector), MODEL: enrichment.model, TEXT_HASH: bytes.fromhex(text_hash)}
+    fields[AT] = enrichment.document.position.sort_key
+    return fields
+
+
 def stored_answer(values: Sequence[bytes | None]) -> StoredAnswer | None:
     """From the fields of `ANSWER_FIELDS` in order; None while the enrichment has not written them."""
     vector, model, text_hash, spans = values

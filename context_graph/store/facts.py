@@ -177,7 +177,9 @@ def _versioned(kind: str, version: str, left_out: Sequence[str] = ()) -> Callabl
 
 
 def _vector_facts(name: str, answer: Any, until: str) -> list[Fact]:
-    _, _, doc_id = name.partition(":")  # the chunk's number goes before
+    chunk, _, doc_id = name.partition(":")
+    if chunk != "0":
+        return []  # further passages follow from the text, as the first does
     return _versioned(VECTOR, fields.AT, _NOT_COMPARED)(doc_id, answer, until)
 
 

@@ -110,7 +110,7 @@ class Forgotten:
         with store_errors("forgetting vectors"):
             answers: list[Any] = await pipe.execute() if places else []
             for (event_id, place), raw in zip(places.items(), answers, strict=True):
-                pipe.delete(keys.vector(event_id))
+                pipe.delete(*keys.vectors(event_id))
                 pipe.hdel(keys.event(event_id), EVENT_KEYWORDS)
                 if raw is None:
                     continue

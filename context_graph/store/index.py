@@ -146,6 +146,9 @@ class Index:
         keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for enrichment in enrichments:
+            for chunk, (text_hash, vector) in enumerate(enrichment.passages, 1):
+                passage = fields.passage_fields(enrichment, text_hash, vector)
+                await self._put(pipe, keys.vector(enrichment.document.id, chunk), passage, fields.VECTOR_PART)
             key = keys.vector(enrichment.document.id)
             await self._put(pipe, key, fields.vector_fields(enrichment), fields.VECTOR_PART)
             put_entities(pipe, keys, enrichment)
@@ -180,12 +183,17 @@ class Index:
             found.append(fields.decode_document(doc_id, {name: value for name, value in named if value is not None}))
         return found
 
-    async def read_answers(self, partition: Partition, ids: Sequence[str]) -> list[StoredAnswer | None]:
-        """What the models said of these documents, in the order asked, None where nothing is; one round trip."""
+    async def read_answers(
+        self, partition: Partition, ids: Sequence[str], *, chunk: int = 0
+    ) -> list[StoredAnswer | None]:
+        """What the models said of these documents, in the order asked, None where nothing is; one round trip.
+
+        `chunk`: of which passage; the spans are with the first.
+        """
         keys = await self.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for doc_id in ids:
-            pipe.hmget(keys.vector(doc_id), list(fields.ANSWER_FIELDS))
+            pipe.hmget(keys.vector(doc_id, chunk), list(fields.ANSWER_FIELDS))
         with store_errors("reading vectors"):
             answers: list[Any] = await pipe.execute() if ids else []
         return [fields.stored_answer(values) for values in answers]

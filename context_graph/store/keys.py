@@ -162,6 +162,10 @@ class PartitionKeys:
         return f"{self._tag}:fence:{name}"
 
 
+MOST_CHUNKS = 8
+"""Vectors of one document at most; a digit in their keys."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphKeys:
     """Keys of what is derived in a partition: one generation of graph and index."""
@@ -263,8 +267,15 @@ class GraphKeys:
         return f"{self.tag}:vec:"
 
     def vector(self, doc_id: str, chunk: int = 0) -> str:
-        """One vector of a document, with the filters, the model and the hash of the text it was made from."""
+        """One vector of a document, with the filters, the model and the hash of the text it was made from.
+
+        Chunk 0 is the head of the text, further ones are passages of a long text: at most MOST_CHUNKS in all.
+        """
         return f"{self.vector_prefix}{chunk}:{doc_id}"
+
+    def vectors(self, doc_id: str) -> list[str]:
+        """The keys of all the vectors that a document may have."""
+        return [self.vector(doc_id, chunk) for chunk in range(MOST_CHUNKS)]
 
     @property
     def text_index(self) -> str:

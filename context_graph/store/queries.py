@@ -54,7 +54,9 @@ class Searcher:
     async def near(
         self, partition: Partition, vector: bytes, filters: Filters, limit: int, recorded_until: int | None = None
     ) -> dict[str, float]:
-        """The `limit` nearest documents that satisfy the filters: id to cosine similarity (-1..1); one round trip.
+        """The nearest documents that satisfy the filters: id to cosine similarity (-1..1); one round trip.
+
+        `limit` vectors are looked at; a long document has several and counts by its best, so fewer may be found.
 
         `vector`: float32 bytes of the query; `recorded_until`: ms of the ledger's clock, for as-of reads.
         """
@@ -62,7 +64,10 @@ class Searcher:
         pipe = self._redis.pipeline(transaction=False)
         pipe.execute_command(*_vector_query(keys, compile_filters(filters, recorded_until), vector, limit))
         [answer] = await self._answers(pipe)
-        return {doc_id: 1.0 - away for doc_id, away in _scores(answer, keys.vector_prefix + "0:").items()}
+        nearest: dict[str, float] = {}
+        for name, away in _scores(answer, keys.vector_prefix).items():  # nearest first
+            nearest.setdefault(name.partition(":")[2], 1.0 - away)  # the chunk's number goes before
+        return nearest
 
     async def matching(
         self,

@@ -175,7 +175,7 @@ class Sweeper:
         pipe = self._derived.pipeline(transaction=False)
         for event in found:
             pipe.delete(keys.document(event.id))
-            pipe.delete(keys.vector(event.id))
+            pipe.delete(*keys.vectors(event.id))
             pipe.hdel(keys.event(event.id), "user_id", EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
         answers = await pipe.execute()
         for kind, offset in (("documents", 0), ("vectors", 1), ("attributes", 2)):

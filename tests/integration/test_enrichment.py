@@ -14,6 +14,8 @@ import pytest
 from context_graph.bootstrap import Resources
 from context_graph.domain.document import filter_tag
 from context_graph.domain.event import Envelope, EventId, JsonValue, LedgerEvent, SessionId, TenantId
+from context_graph.domain.filters import NO_FILTERS
+from context_graph.domain.forgetting import Place
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError, ModelUnavailable
@@ -22,8 +24,10 @@ from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.store import codec
 from context_graph.store.documents import vector_bytes
+from context_graph.store.forgotten import Forgotten
 from context_graph.store.keys import GraphKeys
 from context_graph.store.ledger import Appendable
+from context_graph.store.queries import Searcher
 from enrichment.enrich import EnrichmentHandler
 from enrichment.indexing import IndexingHandler
 from enrichment.worker import run
@@ -140,3 +144,32 @@ async def test_a_model_of_other_dimensions_ends_the_worker_with_the_reason(resou
     wrong = resources.settings.model_copy(update={"embedding": embedding})
     with pytest.raises(ConfigurationError, match="makes 384 dimensions"):
         await run(replace(resources, settings=wrong), asyncio.Event())
+
+
+_LONG = "\n".join(f"line {number} of the build log: step done" for number in range(60))
+
+
+async def test_a_long_text_is_found_by_its_best_passage_and_counts_once(resources: Resources, tmp_path: Path) -> None:
+    texts = (
+        f"{_LONG}\nThe oven was at 250 degrees when the sourdough bread burned.",
+        f"{_LONG}\nAll tests passed, nothing else was said.",
+        "Shares fell on Monday",
+    )
+    known = [envelope(f"e{number}", "user.message", {"text": text}) for number, text in enumerate(texts)]
+    events = [LedgerEvent(PARTITION.tenant, Position(0, 2000 + i, 0), event) for i, event in enumerate(known)]
+    settings = resources.settings
+    async with (
+        open_embedder(settings.embedding, tmp_path) as embedder,
+        open_recogniser(settings.entities) as recogniser,
+    ):
+        handler = EnrichmentHandler(resources.index, embedder, recogniser, passages=3)
+        await handler.handle(PARTITION, events)
+        await handler.handle(PARTITION, events)
+        query = (await embedder.embed(["baking bread at home"]))[0].tobytes()
+    assert (await resources.index.statistics(PARTITION)).vectors > len(texts)
+    near = await Searcher(resources.derived_redis).near(PARTITION, query, NO_FILTERS, 20)
+    assert max(near, key=lambda doc_id: near[doc_id]) == events[0].envelope.event_id
+    assert set(near) == {event.envelope.event_id for event in events}
+    places = {event.envelope.event_id: Place(event.envelope.occurred_at, event.position.sort_key) for event in events}
+    await Forgotten(resources.derived_redis, resources.graph).remove_enrichments(PARTITION, places)
+    assert [key async for key in resources.derived_redis.scan_iter(match=KEYS.vector_prefix + "*")] == []
