@@ -18,6 +18,7 @@ import orjson
 
 from context_graph.store.readiness import read_redis_facts
 from tests.benchmarks.context import context
+from tests.benchmarks.entities import stage2_entities
 from tests.benchmarks.freshness import freshness
 from tests.benchmarks.ingest import ingest_batch, ingest_batch_sealed, ingest_single
 from tests.benchmarks.memory import memory
@@ -39,6 +40,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "stage1_growth": stage1_growth,
     "rebuild": rebuild,
     "stage2_vectors": stage2_vectors,
+    "stage2_entities": stage2_entities,
     "context": context,
     "freshness": freshness,
     "memory": memory,

@@ -170,6 +170,6 @@ async def test_a_long_text_is_found_by_its_best_passage_and_counts_once(resource
     near = await Searcher(resources.derived_redis).near(PARTITION, query, NO_FILTERS, 20)
     assert max(near, key=lambda doc_id: near[doc_id]) == events[0].envelope.event_id
     assert set(near) == {event.envelope.event_id for event in events}
-    places = {str(event.envelope.event_id): Place(event.envelope.occurred_at, event.position.sort_key) for event in events}
+    places = {str(e.envelope.event_id): Place(e.envelope.occurred_at, e.position.sort_key) for e in events}
     await Forgotten(resources.derived_redis, resources.graph).remove_enrichments(PARTITION, places)
     assert [key async for key in resources.derived_redis.scan_iter(match=KEYS.vector_prefix + "*")] == []
