@@ -34,6 +34,7 @@ from context_graph.api import (
     request_ids,
     schemas,
     sessions,
+    similar,
     tail,
 )
 from context_graph.api import answer_shapes as shapes
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(events.posting)  # first: routers are asked in order, and most requests are for these
     app.include_router(memory.router)
     app.include_router(graph.router)  # before events: /v1/events/{id}/lineage is the longer path
+    app.include_router(similar.router)  # so is …/similar
     app.include_router(receipts.router)  # and so are /v1/events/{id}/receipts and …/context
     app.include_router(sessions.router)
     app.include_router(tail.router)  # before events: /v1/events/tail is not an event's id

@@ -121,3 +121,7 @@ TIMELINE = answer(
     "In order of occurrence",
     _all(events=_list(ref("EventRead")), page=_PAGE, meta=_all(scanned=_I, **_META)),
 )
+SIMILAR = answer(
+    "The event and those near it in meaning, nearest first",
+    _all(**_GRAPH, meta=_all(root=_S, complete=_B)),
+)
