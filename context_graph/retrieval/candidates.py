@@ -137,12 +137,11 @@ class Candidates:
         newest = sorted(pool.turns, key=lambda key: _occurrence(pool.turns[key]), reverse=True)
         return [_recent(key, pool.turns[key], place) for place, key in enumerate(newest)]
 
-    async def tail(self, partition: Partition, session_id: str, ask: Ask) -> list[Candidate]:
-        """The newest events of a session, newest first."""
-        entries = await self._graph.timeline(partition, "session", session_id, limit=ask.limit, newest_first=True)
+    async def tail(self, partition: Partition, newest: Sequence[str], ask: Ask) -> list[Candidate]:
+        """The newest events of a session (their ids, newest first) as candidates."""
         pool = Pool({}, {})
-        await self._read(pool, ask, [(partition, entry.event_id) for entry in entries])
-        known = [key for entry in entries if (key := (partition, entry.event_id)) in pool.turns]
+        await self._read(pool, ask, [(partition, event_id) for event_id in newest])
+        known = [key for event_id in newest if (key := (partition, event_id)) in pool.turns]
         return [_recent(key, pool.turns[key], place) for place, key in enumerate(known)]
 
     async def _matching(self, tenant: Tenant, ask: Ask, words: Sequence[str]) -> dict[DocumentKey, float]:

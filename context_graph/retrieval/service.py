@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -244,8 +244,9 @@ class Retrieval:
         if query.session_id is None:
             return []
         partition = tenant.partition_of(SessionId(query.session_id))
-        narrow = replace(ask, limit=_TAIL_EVENTS)
-        return await self._candidates.tail(partition, query.session_id, narrow)
+        named = await self._parts.neighbours.members(tenant, "session", [query.session_id], _TAIL_EVENTS, query.as_of)
+        newest = [entry.event_id for entry in named[query.session_id][0]]
+        return await self._candidates.tail(partition, newest, ask)
 
     async def _with_older(
         self, tenant: Tenant, found: list[Candidate], ask: Ask, *, any_words: bool

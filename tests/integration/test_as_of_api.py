@@ -175,3 +175,12 @@ def difference(what: str, one: Any, other: Any) -> str:
     """Where two answers part, line by line."""
     mine, its = (json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (one, other))
     return "\n".join([what, *difflib.unified_diff(mine, its, "as of", "replay", lineterm="", n=2)][:60])
+
+
+async def test_the_recent_tail_is_that_of_then_however_much_has_come_since(http: httpx2.AsyncClient) -> None:
+    then = await post_all(http, [event(n, event_id=f"old{n}") for n in range(5)])
+    now = await post_all(http, [event(n + 100, event_id=f"new{n}") for n in range(60)])
+    await settled(http, now)
+    body = {"query": "", "session_id": "s1", "token_budget": 2000, "as_of": then[-1]["position"]}
+    items = (await http.post("/v1/context", json=body)).json()["items"]
+    assert {item["id"] for item in items if item["section"] == "recent"} == {f"old{n}" for n in range(5)}
