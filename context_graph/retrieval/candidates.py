@@ -113,8 +113,10 @@ class Candidates:
         """What the channels find and what belongs to it, not yet ranked."""
         words = ask.understanding.terms if use_text else ()
         text, near = await asyncio.gather(self._matching(tenant, ask, words), self._near(tenant, ask, vector))
-        pool = Pool({}, _matches(text, near))
-        await self._read(pool, ask, pool.matches)
+        pool = Pool({}, {})
+        await self._read(pool, ask, dict.fromkeys((*near, *text)))
+        # Relative to what may be shown alone: an index knows of a position no more than its millisecond.
+        pool.matches = _matches(_within(text, pool.turns), _within(near, pool.turns))
         await self._widen(pool, ask)
         return pool
 
@@ -246,6 +248,10 @@ def ranked(pool: Pool, understanding: Understanding) -> list[Candidate]:
         for key, p, added, chance in zip(keys, placed, ranking.channels_of(features), chances, strict=True)
     ]
     return sorted(found, key=lambda c: (-c.score, c.document.position, c.document.id))
+
+
+def _within(scores: Mapping[DocumentKey, float], turns: Mapping[DocumentKey, Turn]) -> dict[DocumentKey, float]:
+    return {key: score for key, score in scores.items() if key in turns}
 
 
 def _matches(text: Mapping[DocumentKey, float], near: Mapping[DocumentKey, float]) -> dict[DocumentKey, Match]:
