@@ -89,7 +89,7 @@ ANYWHERE: tuple[Rule, ...] = (
     Rule("id", re.compile(r"(?<![\w.,$€£¥+-])\d{7,}(?![\w.,]*\d)")),
     Rule("place", re.compile(rf"(?<![\w#])\d{{1,5}} (?:[A-Z][a-z'’]+ ){{1,3}}{_STREET}\b")),
     Rule("place", re.compile(rf"\b{_CODE_PLACE}: (?P<name>[A-Z]{{3}})\b")),
-    Rule("place", re.compile(rf"(?<![\w@#$./-]){_AIRPORT}(?![\w@./-])")),
+    Rule("place", re.compile(rf"(?<![\w@#$./-]){_AIRPORT}(?![\w@/-]|\.\w)")),
     Rule("place", re.compile(rf"\b(?i:city|state|province|country|region): {_VALUE}")),
     Rule("person", re.compile(rf"\b{_PERSON_KEY}: {_VALUE}")),
     Rule("symbol", re.compile(rf"`{_OWN}?(?P<name>[A-Za-z_][\w.:]{{0,60}})(?:\([^`\s]{{0,40}}\))?`")),

@@ -15,11 +15,11 @@ from tests.quality.entities.scores import Score, Spans
 
 async def _run(*, missed: bool, posts_of: str) -> None:
     async with open_recogniser(EntitySettings()) as recogniser:
-        events = labelled.read_labelled()
-        named = await recogniser.recognise([event.text for event in events])
-        _table(f"labelled events ({len(events)})", labelled.measure(events, named))
-        if missed:
-            for event, spans in zip(events, named, strict=True):
+        for title, source in (("labelled events", labelled.FILE), ("held-out events", labelled.UNSEEN)):
+            events = labelled.read_labelled(source)
+            named = await recogniser.recognise([event.text for event in events])
+            _table(f"{title} ({len(events)})", labelled.measure(events, named))
+            for event, spans in zip(events, named, strict=True) if missed else ():
                 _differences(event.text, labelled.found_in(event, spans), event.labels)
         _resolution(missed=missed)
         file = wnut.shared_data() / wnut.FILES[posts_of]

@@ -14,6 +14,8 @@ from enrichment.entities import find_mentions
 from tests.quality.entities.scores import Score, Spans, tally
 
 FILE = Path(__file__).with_name("labelled_events.ndjson")
+UNSEEN = Path(__file__).with_name("held_out_events.ndjson")
+"""Labelled when the rules were done."""
 
 
 @dataclass(frozen=True, slots=True)
