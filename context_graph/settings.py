@@ -203,6 +203,17 @@ class ConsolidationSettings(BaseModel):
     episode_gap_seconds: int = Field(default=1800, ge=1, description="silence that ends an episode")
     summary_sentences: int = Field(default=6, ge=1, le=50, description="sentences of a session's summary")
     min_events: int = Field(default=6, ge=1, description="events below which a session gets no summary")
+    slice_seconds: float = Field(
+        default=300.0, gt=0, description="seconds that a pass works on a partition before the others have their turn"
+    )
+    look_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="seconds between two looks for what was asked for, or for enough that is new",
+    )
+    reflect_importance: int = Field(
+        default=150, ge=0, description="importance of new events, added up, that makes a pass due at once; 0: never"
+    )
 
 
 class RetrievalSettings(BaseModel):

@@ -19,7 +19,7 @@ from context_graph.domain.event import (
     LedgerEvent,
 )
 from context_graph.domain.forgetting import pin_of
-from context_graph.domain.graph import EventNode, GraphDelta, Opinion, SummaryNode, Verdict, timeline_member
+from context_graph.domain.graph import GraphDelta, Opinion, SummaryNode, Verdict, node_of, timeline_member
 from context_graph.errors import PermanentError
 
 
@@ -38,7 +38,7 @@ def _fold_event(delta: GraphDelta, event: LedgerEvent) -> None:
     envelope = event.envelope
     member = timeline_member(event.position, envelope.event_id)
     occurred_at = envelope.occurred_at
-    delta.events[envelope.event_id] = _node(event)
+    delta.events[envelope.event_id] = node_of(event)
     delta.put_on_timeline("session", envelope.session_id, member, occurred_at)
     delta.put_on_timeline("agent", envelope.agent_id, member, occurred_at)
     if envelope.user_id is not None:
@@ -58,7 +58,7 @@ def _fold_derived(delta: GraphDelta, event: LedgerEvent) -> None:
 
     Their nodes name no person: they would be found by no timeline when that person is erased.
     """
-    delta.events[event.envelope.event_id] = replace(_node(event), user_id=None)
+    delta.events[event.envelope.event_id] = replace(node_of(event), user_id=None)
     fold_more = _DERIVED.get(event.envelope.event_type)
     if fold_more is not None:
         fold_more(delta, event)
@@ -116,25 +116,6 @@ _DERIVED: Mapping[str, Callable[[GraphDelta, LedgerEvent], None]] = {
     PINNED_TYPE: _fold_pin,
     UNPINNED_TYPE: _fold_pin,
 }
-
-
-def _node(event: LedgerEvent) -> EventNode:
-    envelope = event.envelope
-    return EventNode(
-        id=envelope.event_id,
-        position=event.position,
-        event_type=envelope.event_type,
-        session_id=envelope.session_id,
-        agent_id=envelope.agent_id,
-        occurred_at=envelope.occurred_at,
-        origin=envelope.known_origin,
-        user_id=envelope.user_id,
-        tool_name=envelope.tool_name,
-        status=envelope.status,
-        trace_id=envelope.trace_id,
-        ended_at=envelope.ended_at,
-        causes=envelope.causes,
-    )
 
 
 def _summary(event: LedgerEvent) -> SummaryNode:

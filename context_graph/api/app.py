@@ -23,6 +23,7 @@ from context_graph.api import (
     event_import,
     event_pages,
     events,
+    forgetting,
     graph,
     health,
     idempotency,
@@ -45,6 +46,7 @@ from context_graph.api.services import Services
 from context_graph.api.steady import SteadyReads
 from context_graph.bootstrap import Resources, open_resources
 from context_graph.delivery.notices import Notices
+from context_graph.delivery.recalling import Recalling
 from context_graph.delivery.tail import Tail
 from context_graph.domain.event import TenantId
 from context_graph.errors import UnknownThing
@@ -61,12 +63,14 @@ from context_graph.models.tokens import TOKENIZERS, open_counter
 from context_graph.observability.metrics import Metrics
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
+from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.service import Retrieval, RetrievalParts
 from context_graph.retrieval.sessions import Sessions
 from context_graph.retrieval.timeline import TimelinePages
 from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import Settings
+from context_graph.store.forgotten import Forgotten
 from context_graph.store.mentions import Mentions
 from context_graph.store.notifications import Notifications
 from context_graph.store.queries import Searcher
@@ -122,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(graph.router)  # before events: /v1/events/{id}/lineage is the longer path
     app.include_router(similar.router)  # so is …/similar
     app.include_router(receipts.router)  # and so are /v1/events/{id}/receipts and …/context
+    app.include_router(forgetting.router)  # and …/pin
     app.include_router(sessions.router)
     app.include_router(tail.router)  # before events: /v1/events/tail is not an event's id
     app.include_router(event_import.router)
@@ -178,7 +183,9 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
     receipt_index = ReceiptIndex(resources.derived_redis, resources.graph)
     timelines = Timelines(resources.derived_redis, resources.graph)
     mentions = Mentions(resources.derived_redis, resources.graph)
-    neighbours = Neighbours(resources.graph, timelines, receipt_index, mentions)
+    forgotten = Forgotten(resources.derived_redis, resources.graph)
+    memory = ForgottenNodes(resources.ledger, forgotten)
+    neighbours = Neighbours(resources.graph, timelines, receipt_index, mentions, memory)
     parts = RetrievalParts(
         searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
@@ -216,6 +223,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         entities=Entities(resources.index.entities, resources.ledger, now_ms, embedder_of),
         waiting=Waiting(resources.groups, resources.generations),
         metrics=Metrics(),
+        recalling=Recalling(resources.ledger, forgotten, now_ms),
         importer=Importer(ingest, settings.imports),
         idempotency=resources.idempotency,
         notices=notices,

@@ -143,7 +143,11 @@ def _lineage_node(node: LineageNode) -> dict[str, Any]:
     reason = "asked for" if node.depth == 0 else f"{node.direction}, {node.depth} steps away"
     if node.event is None:
         return _placeholder(reason, node.depth, node.via)
-    return _event(node.event, node.text, reason, node.depth) | {"via": node.via}
+    shown = _event(node.event, node.text, reason, node.depth) | {"via": node.via}
+    if node.forgotten:
+        shown["attributes"]["forgotten"] = True
+        shown["reason"] = f"{reason}; forgotten, read from the ledger"
+    return shown
 
 
 def _graph_node(node: GraphNode) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import TenantId
+from context_graph.domain.partition import Partition
+from context_graph.domain.retention import TIERS
 from context_graph.domain.stages import StageProgress
 from context_graph.facts import fed_stages
 from context_graph.observability.metrics import Sample
 from context_graph.store.model_usage import ModelUsage
+from context_graph.store.retention import RetentionStore
 from context_graph.store.worker_reports import KnownWorker
 
 _COUNTED: tuple[tuple[str, str], ...] = (
@@ -37,6 +40,8 @@ async def read_samples(resources: Resources) -> list[Sample]:
             index = await resources.index.statistics(partition)
             samples.append(Sample("cg_index_documents", (str(partition),), index.documents))
             samples.append(Sample("cg_index_vectors", (str(partition),), index.vectors))
+        for partition in tenant.partitions:
+            samples += await _consolidation(resources, partition)
     for worker in await resources.source.reports.known():
         samples += worker_samples(worker)
     return samples
@@ -68,6 +73,20 @@ def worker_samples(worker: KnownWorker) -> list[Sample]:
     if worker.report is not None:
         samples += [Sample(name, labels, getattr(worker.report, attribute)) for name, attribute in _COUNTED]
     return samples
+
+
+async def _consolidation(resources: Resources, partition: Partition) -> list[Sample]:
+    """What the passes told; of tiers nothing before a policy forgets."""
+    store = RetentionStore(resources.derived_redis, resources.graph, resources.ledger_redis)
+    told, name = await store.told(partition), str(partition)
+    tiers = [Sample("cg_events_by_tier", (name, tier), told[tier]) for tier in TIERS if tier in told]
+    counted = (
+        ("cg_forgotten_events", told.get("forgotten", 0)),
+        ("cg_reflection_triggers", told.get("reflections", 0)),
+        ("cg_consolidation_passes", told.get("passes", 0)),
+        ("cg_consolidation_seconds", told.get("pass_ms", 0) / 1000),
+    )
+    return tiers + [Sample(metric, (name,), value) for metric, value in counted]
 
 
 async def _model_use(resources: Resources, tenant: TenantId) -> list[Sample]:

@@ -9,6 +9,7 @@ from fastapi import Request
 from context_graph.api.auth import Authenticator
 from context_graph.bootstrap import Resources
 from context_graph.delivery.notices import Notices
+from context_graph.delivery.recalling import Recalling
 from context_graph.delivery.tail import Tail
 from context_graph.ingest.erasure import Forgetting
 from context_graph.ingest.importing import Importer
@@ -40,6 +41,7 @@ class Services:
     waiting: Waiting
     entities: Entities
     metrics: Metrics
+    recalling: Recalling
     importer: Importer
     idempotency: IdempotencyKeys
     notices: Notices

@@ -17,6 +17,7 @@ from context_graph.cli.client_commands import context, ingest, lineage, search
 from context_graph.cli.dead_letters import dead_letters
 from context_graph.cli.doctor import doctor
 from context_graph.cli.erasure import forget
+from context_graph.cli.forgetting import forgetting
 from context_graph.cli.rebuilding import rebuild, verify
 from context_graph.cli.run import api, worker
 from context_graph.cli.tail import tail
@@ -41,7 +42,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("api", api),
     ("worker", worker),
 )
-GROUPS: tuple[typer.Typer, ...] = (tenants, keys, dead_letters, archive)
+GROUPS: tuple[typer.Typer, ...] = (tenants, keys, dead_letters, archive, forgetting)
 
 
 def build_app() -> typer.Typer:

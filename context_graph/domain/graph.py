@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from context_graph.domain.event import LedgerEvent
 from context_graph.domain.forgetting import Pin
 from context_graph.domain.position import Position
 
@@ -50,6 +51,26 @@ class EventNode:
     causes: tuple[str, ...] = ()
     people: tuple[str, ...] = ()
     """Of a receipt: whom the events that it served are about."""
+
+
+def node_of(event: LedgerEvent) -> EventNode:
+    """An event of the ledger as a node."""
+    envelope = event.envelope
+    return EventNode(
+        id=envelope.event_id,
+        position=event.position,
+        event_type=envelope.event_type,
+        session_id=envelope.session_id,
+        agent_id=envelope.agent_id,
+        occurred_at=envelope.occurred_at,
+        origin=envelope.known_origin,
+        user_id=envelope.user_id,
+        tool_name=envelope.tool_name,
+        status=envelope.status,
+        trace_id=envelope.trace_id,
+        ended_at=envelope.ended_at,
+        causes=envelope.causes,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ CATALOGUE: tuple[Row, ...] = (
     Row("cg_index_vectors", "gauge", "Vectors in the vector index", ("partition",)),
     Row("cg_llm_calls", "gauge", "Calls of the language model so far", ("tenant", "outcome")),
     Row("cg_llm_tokens", "gauge", "Tokens of the language model so far", ("tenant", "direction")),
+    Row("cg_events_by_tier", "gauge", "Events as the last pass of forgetting found them", ("partition", "tier")),
+    Row("cg_forgotten_events", "gauge", "Events out of graph and index, as the last pass found it", ("partition",)),
+    Row("cg_reflection_triggers", "counter", "Passes begun because enough was new", ("partition",)),
+    Row("cg_consolidation_passes", "counter", "Passes over a partition, slices of long ones each", ("partition",)),
+    Row("cg_consolidation_seconds", "counter", "Time spent in them", ("partition",)),
     # told by workers with their heartbeats
     Row("cg_worker_heartbeat_age_seconds", "gauge", "Since the last heartbeat; of the dead for an hour", _WORKER),
     Row("cg_worker_events", "counter", "Events handled", _WORKER),

@@ -34,7 +34,10 @@ class LineageEdge:
 
 @dataclass(frozen=True, slots=True)
 class LineageNode:
-    """An event reached, at how many steps, in which direction, through which other; None while it has not arrived."""
+    """An event reached, at how many steps, in which direction, through which other; None while it has not arrived.
+
+    `forgotten`: it is out of graph and index, and read from the ledger.
+    """
 
     event_id: str
     event: EventNode | None
@@ -42,6 +45,7 @@ class LineageNode:
     direction: str
     via: str | None = None
     text: str = ""
+    forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -169,9 +173,12 @@ class LineageWalk:
         for bucket, ids in by_bucket.items():
             documents = await self._index.read_documents(Partition(tenant.name, bucket), ids)
             for event_id, stored in zip(ids, documents, strict=True):
+                node = lineage.nodes[event_id]
                 if stored is not None:
-                    text = " ".join(stored.document.text.split())
-                    lineage.nodes[event_id] = replace(lineage.nodes[event_id], text=text)
+                    lineage.nodes[event_id] = replace(node, text=" ".join(stored.document.text.split()))
+                elif node.event is not None:
+                    said = await self._neighbours.forgotten.text(tenant, node.event)
+                    lineage.nodes[event_id] = replace(node, text=said or "", forgotten=said is not None)
 
 
 def _room(lineage: Lineage, ids: Sequence[str], bounds: Bounds) -> list[str]:

@@ -10,6 +10,7 @@ from context_graph.domain.event import SessionId
 from context_graph.domain.graph import EventNode
 from context_graph.domain.partition import Tenant
 from context_graph.domain.text import session_scope
+from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.request import AsOf
 from context_graph.store.graph import Graph, TimelineEntry
 from context_graph.store.keys import GraphKeys
@@ -25,21 +26,23 @@ Entries = tuple[list[TimelineEntry], bool]
 class Neighbours:
     """Reads around events of any tenant."""
 
-    def __init__(self, graph: Graph, timelines: Timelines, index: ReceiptIndex, mentions: Mentions) -> None:
+    def __init__(
+        self, graph: Graph, timelines: Timelines, index: ReceiptIndex, mentions: Mentions, forgotten: ForgottenNodes
+    ) -> None:
+        self.forgotten = forgotten
         self._graph = graph
         self._timelines = timelines
         self._index = index
         self._mentions = mentions
 
     async def events(self, tenant: Tenant, ids: Sequence[str], as_of: AsOf | None) -> dict[str, EventNode]:
-        """The events of these ids that were there."""
+        """The events of these ids that were there; forgotten ones as the ledger has them."""
         found = await asyncio.gather(*(self._graph.events(partition, ids) for partition in tenant.partitions))
-        return {
-            name: node
-            for nodes in found
-            for name, node in nodes.items()
-            if as_of is None or as_of.includes(node.position)
-        }
+        known = {name: node for nodes in found for name, node in nodes.items()}
+        missing = [name for name in ids if name not in known]
+        if missing:
+            known |= await self.forgotten.nodes(tenant, missing)
+        return {name: node for name, node in known.items() if as_of is None or as_of.includes(node.position)}
 
     async def effects(self, tenant: Tenant, ids: Sequence[str], limit: int, as_of: AsOf | None) -> dict[str, Entries]:
         """Of each the first `limit` events by occurrence that name it as a cause."""

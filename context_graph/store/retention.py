@@ -11,17 +11,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
+from redis.exceptions import ResponseError
 
+from context_graph.domain.document import filter_tag
 from context_graph.domain.event import TenantId
 from context_graph.domain.forgetting import Place
 from context_graph.domain.partition import Partition
 from context_graph.domain.retention import ForgettingPolicy
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.documents import IMPORTANCE, STORED
+from context_graph.store.documents import IMPORTANCE, KIND, RECORDED, SESSION, STORED
 from context_graph.store.graph import Graph
+from context_graph.store.index import is_missing_index
 from context_graph.store.keys import PartitionKeys, forgetting_policy
 
 _PAGE = 500
+_MOST_SESSIONS = 1000
 
 
 class Policies:
@@ -100,6 +104,7 @@ class RetentionStore:
         self._redis = redis
         self._graph = graph
         self._ledger = ledger
+        self._command: Any = redis.execute_command
 
     async def looks(self, partition: Partition, session_ids: Sequence[str]) -> list[Look]:
         """In the order asked; one round trip."""
@@ -165,6 +170,39 @@ class RetentionStore:
         with store_errors("keeping what a pass counted"):
             if fields:
                 await self._redis.hset(key, mapping=fields)
+
+    async def count(self, partition: Partition, more: Mapping[str, int], numbers: Mapping[str, int]) -> None:
+        """Add to what was counted, and keep other numbers."""
+        key = (await self._graph.keys(partition)).consolidation
+        pipe = self._redis.pipeline(transaction=False)
+        for name, count in more.items():
+            pipe.hincrby(key, name, count)
+        for name, number in numbers.items():
+            pipe.hset(key, name, number)
+        with store_errors("counting passes"):
+            await pipe.execute()
+
+    async def new_importance(self, partition: Partition, since: int) -> dict[str, int]:
+        """The importance of events recorded behind `since` (ms) by their session's `filter_tag`, the highest first.
+
+        Of at most 1,000 sessions; one aggregation over what the text index holds.
+        """
+        keys = await self._graph.keys(partition)
+        query = f"@{RECORDED}:[({since} +inf] @{KIND}:{{{filter_tag('event')}}}"
+        load = ("LOAD", 2, f"@{IMPORTANCE}", f"@{SESSION}")
+        group = ("GROUPBY", 1, f"@{SESSION}", "REDUCE", "SUM", 1, f"@{IMPORTANCE}", "AS", "total")
+        order = ("SORTBY", 2, "@total", "DESC", "MAX", _MOST_SESSIONS)
+        with store_errors("adding up what is new"):
+            try:
+                answer: Any = await self._command(
+                    "FT.AGGREGATE", keys.text_index, query, *load, *group, *order, "DIALECT", 2
+                )
+            except ResponseError as error:
+                if is_missing_index(error):
+                    return {}
+                raise
+        rows = (dict(zip(row[::2], row[1::2], strict=True)) for row in answer[1:])
+        return {row[SESSION.encode()].decode(): int(float(row[b"total"])) for row in rows}
 
     async def told(self, partition: Partition) -> dict[str, int]:
         """What the passes counted; empty before the first one."""

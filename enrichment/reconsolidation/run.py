@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from context_graph.bootstrap import Resources
+from context_graph.domain.document import filter_tag
 from context_graph.domain.event import Envelope
 from context_graph.domain.partition import Partition
 from context_graph.errors import LeaseLostError, TemporaryError
@@ -24,6 +25,7 @@ from context_graph.store import codec
 from context_graph.store.consolidation import ConsolidationStore, SessionState
 from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable, Appended
+from context_graph.store.retention import RetentionStore
 from enrichment.importance import importance_of
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, existing, plan_session, written_id
 from enrichment.reconsolidation.reading import SessionReading
@@ -116,9 +118,12 @@ class _Pass:
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         total = Outcome()
+        retention = RetentionStore(self._resources.derived_redis, self._resources.graph, self._resources.ledger_redis)
+        since = (await retention.told(self._partition)).get("through", 0)
+        new = await retention.new_importance(self._partition, since)  # what a slice may not reach comes last
         async for page in self._store.sessions(self._partition):
             await self._hold()
-            for state in page:
+            for state in sorted(page, key=lambda state: -new.get(filter_tag(state.session_id), 0)):
                 if not stop.is_set():
                     total += await self._session(state)
         log.info("consolidated", partition=str(self._partition), fence=self._lease.fence, outcome=total.words)
