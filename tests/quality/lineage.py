@@ -32,10 +32,12 @@ from context_graph.ingest.transcripts import TranscriptOptions
 from context_graph.ingest.validation import Validator
 from context_graph.local.redis_server import embedded_redis
 from context_graph.retrieval.deadline import Deadline
+from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.lineage import Bounds, Lineage, LineageWalk, Walk
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.settings import Settings
 from context_graph.store import codec
+from context_graph.store.forgotten import Forgotten
 from context_graph.store.ledger import Appendable
 from context_graph.store.mentions import Mentions
 from context_graph.store.receipts import ReceiptIndex
@@ -114,7 +116,8 @@ async def _asked(resources: Resources, tenant: Tenant, envelopes: Sequence[Envel
     index = ReceiptIndex(resources.derived_redis, resources.graph)
     timelines = Timelines(resources.derived_redis, resources.graph)
     mentions = Mentions(resources.derived_redis, resources.graph)
-    walk = LineageWalk(Neighbours(resources.graph, timelines, index, mentions), resources.index)
+    memory = ForgottenNodes(resources.ledger, Forgotten(resources.derived_redis, resources.graph))
+    walk = LineageWalk(Neighbours(resources.graph, timelines, index, mentions, memory), resources.index)
     bounds = Bounds(max_depth=1, max_nodes=5000, fan_out=1000)
 
     async def one(event_id: str) -> tuple[set[Pair], set[Pair]]:
