@@ -77,8 +77,8 @@ _ITEM = _object(
     section=_S, rank=_I, score=_N, reason=_S, channels=_map(_N), importance=_N, bond=_nullable("string"),
 )  # fmt: skip
 _BUDGET = _object(
-    "limit used tokenizer by_section dropped dropped_total",
-    limit=_I, used=_I, tokenizer=_S, by_section=_map(_I),
+    "limit used tokenizer estimated by_section dropped dropped_total",
+    limit=_I, used=_I, tokenizer=_S, estimated=_B, by_section=_map(_I),
     dropped=_list(_object("id reason tokens", id=_S, reason=_S, tokens=_I)), dropped_total=_I,
 )  # fmt: skip
 _CONTEXT_META = _object(

@@ -59,7 +59,7 @@ from context_graph.ingest.schemas import Schemas
 from context_graph.ingest.validation import Validator
 from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool, open_embedders
-from context_graph.models.tokens import TOKENIZERS, open_counter
+from context_graph.models.tokens import open_counters
 from context_graph.observability.metrics import Metrics
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
@@ -196,7 +196,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         receipts=receipt_index,
         neighbours=neighbours,
         embedder_of=embedder_of,
-        counters={name: open_counter(name) for name in TOKENIZERS},
+        counters=open_counters(),
         settings=settings.retrieval,
         now_ms=now_ms,
     )

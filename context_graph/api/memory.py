@@ -56,7 +56,9 @@ class ContextIn(BaseModel):
     user_id: str | None = Field(default=None, min_length=1, max_length=128)
     token_budget: int = Field(default=2000, ge=16, le=128_000)
     format: Literal["json", "markdown", "messages", "anthropic"] = "json"
-    tokenizer: Literal["o200k_base", "cl100k_base"] | None = None
+    tokenizer: Literal["o200k_base", "cl100k_base", "claude"] | None = Field(
+        default=None, description="claude is an estimate: its tokenizer is not published"
+    )
     sections: dict[Section, Part | ShareIn] | None = Field(
         default=None, description="what a section takes of the budget at first, 0 to 1; or {min, max}"
     )

@@ -10,6 +10,7 @@ from fastapi import Response
 
 from context_graph.domain.event import LedgerEvent, iso
 from context_graph.errors import FieldProblem
+from context_graph.models.tokens import ESTIMATED
 from context_graph.retrieval.items import Item
 from context_graph.retrieval.request import AsOf, SearchQuery
 from context_graph.retrieval.service import Found, Served
@@ -72,6 +73,7 @@ def served_json(served: Served) -> dict[str, Any]:
         "limit": query.token_budget,
         "used": packed.used,
         "tokenizer": query.tokenizer,
+        "estimated": query.tokenizer in ESTIMATED,
         "by_section": packed.by_section,
         "overhead": packed.used - sum(packed.by_section.values()),
         "dropped": [{"id": d.id, "reason": d.reason, "tokens": d.tokens} for d in packed.dropped[:_MOST_DROPPED]],

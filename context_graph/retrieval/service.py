@@ -23,7 +23,7 @@ from context_graph.domain.partition import Tenant
 from context_graph.domain.query import Intent, Understanding, understand
 from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.models.embedder import Embedder
-from context_graph.models.tokens import TokenCounter
+from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates, Pool
 from context_graph.retrieval.deadline import Deadline
@@ -120,7 +120,7 @@ class RetrievalParts:
     receipts: ReceiptIndex
     neighbours: Neighbours
     embedder_of: EmbedderOf
-    counters: Mapping[str, TokenCounter]
+    counters: Counters
     settings: RetrievalSettings
     now_ms: Callable[[], int]
 
@@ -268,7 +268,7 @@ class Retrieval:
         vectors = await embedder.embed([text])
         return bytes(vectors[0].tobytes())
 
-    def _counter(self, name: str) -> TokenCounter:
+    def _counter(self, name: str) -> TokenCounter | EstimatedCounter:
         counter = self._parts.counters.get(name)
         if counter is None:
             raise ConfigurationError(f"there is no tokenizer {name!r}; there are {', '.join(self._parts.counters)}")

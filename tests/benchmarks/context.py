@@ -1,11 +1,18 @@
-"""Working memory at size: POST /v1/context beside what no context can do without, one query embedding and one KNN."""
+"""Working memory at size: POST /v1/context beside what no context can do without, one query embedding and one KNN.
+
+Questions go to all of a tenant's sessions, the hardest scope. Beside the latencies: eight clients at once, each side by
+its throughput, and a probe that asks `/health/live` all the while: its slowest answer bounds how long the API's event
+loop was ever blocked.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -22,36 +29,110 @@ from tests.benchmarks.workload import load_texts
 
 _NEAREST = 100
 _WARM = 5  # queries before the clock counts
+_CLIENTS = 8  # at once
+_PING_SECONDS = 0.005
 _BUDGET = 2000  # tokens, the contract's default
 _SHAPES = ("why was {} refused", "what did the agent say about {}", "{}", "when did the customer ask: {}")
 
 
-async def context(options: Options) -> Row:
-    """p50 and p95 in ms, with the steps' medians; queries are real words in the forms of the intents."""
-    count = options.sized(10_000, 1_000)
+async def context(options: Options) -> tuple[Row, ...]:
+    """Rows at 10,000 and at 100,000 events, or at the number asked for; the last compares their p95."""
+    sizes = (options.events,) if options.events is not None else (1_000,) if options.quick else (10_000, 100_000)
+    measured = [await _at_size(options, size) for size in sizes]
+    rows = [row for latency, together in measured for row in (latency, together)]
+    return (*rows, _growth(*(latency for latency, _ in measured))) if len(measured) > 1 else tuple(rows)
+
+
+async def _at_size(options: Options, count: int) -> tuple[Row, Row]:
     queries = _queries(20 if options.quick else 100)
     async with open_stage() as stage:
         pool = await open_pool(stage, load_texts().sentences, 64 if options.quick else 400)
-        raws = pool.workload.events(count, "c")
-        await fill_ledger(stage, raws)
+        await fill_ledger(stage, pool.workload.events(count, "c"))
         await fill_derived(stage, pool, count)
         bare = BareModel(stage.resources.settings.embedding, stage.folder / "models")
-        steps: dict[str, list[float]] = {}
-        pairs = Pairs()
+        index = GraphKeys(stage.partition).vector_index
         async with stage.api() as port:
-            connection = Connection(port, stage.key)
             with Redis.from_url(stage.url, protocol=2) as redis:
-                index = GraphKeys(stage.partition).vector_index
-                for number, query in enumerate(queries):
-                    beside = await asyncio.to_thread(_floor, bare, redis, index, query)
-                    taken, timings = await _asked(connection, query, raws[number * 7 % count]["session_id"])
-                    if number >= _WARM:
-                        pairs.product.append(taken)
-                        pairs.floor.append(beside)
-                        for name, spent in timings.items():
-                            steps.setdefault(name, []).append(spent)
-            await connection.close()
+                floor = _Floor(bare, redis, index)
+                latency = await _one_by_one(port, stage.key, floor, queries, count)
+                together = await _together(port, stage.key, floor, queries, count)
+    return latency, together
+
+
+async def _one_by_one(port: int, key: str, floor: _Floor, queries: Sequence[str], count: int) -> Row:
+    """p50 and p95 in ms, with the steps' medians; queries are real words in the forms of the intents."""
+    steps: dict[str, list[float]] = {}
+    pairs = Pairs()
+    connection = Connection(port, key)
+    for number, query in enumerate(queries):
+        beside = await asyncio.to_thread(floor.ask, query)
+        taken, timings = await _asked(connection, query)
+        if number >= _WARM:
+            pairs.product.append(taken)
+            pairs.floor.append(beside)
+            for name, spent in timings.items():
+                steps.setdefault(name, []).append(spent)
+    await connection.close()
     return _row(pairs, steps, count)
+
+
+async def _together(port: int, key: str, floor: _Floor, queries: Sequence[str], count: int) -> Row:
+    """Contexts a second of eight clients, beside the floor's of eight threads; the longest the loop was blocked."""
+    asked = [queries[n * _CLIENTS : (n + 1) * _CLIENTS] for n in range(len(queries) // _CLIENTS)]
+    lanes = [[round_[lane] for round_ in asked] for lane in range(_CLIENTS)]
+    total = sum(map(len, lanes))
+    probe = asyncio.create_task(_slowest_ping(port), name="probe")
+
+    async def product(_turn: int) -> float:
+        began = time.perf_counter()
+        await asyncio.gather(*(_lane(port, key, lane) for lane in lanes))
+        return total / (time.perf_counter() - began)
+
+    async def beside(_turn: int) -> float:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(_CLIENTS) as threads:
+            list(threads.map(floor.ask, [query for lane in lanes for query in lane]))
+        return total / (time.perf_counter() - began)
+
+    pairs = Pairs([await product(0), await product(1)], [])
+    probe.cancel()
+    blocked: list[float] = await probe
+    pairs.floor += [await beside(0), await beside(1)]
+    return pairs.row(
+        f"context_together_{count}",
+        "contexts/s",
+        Target(0.5, "at least"),
+        events=count,
+        clients=_CLIENTS,
+        slowest_health_ms=max(blocked, default=float("nan")),
+        p99_health_ms=percentile(blocked, 0.99),
+    )
+
+
+async def _lane(port: int, key: str, queries: Sequence[str]) -> None:
+    connection = Connection(port, key)
+    for query in queries:
+        await _asked(connection, query)
+    await connection.close()
+
+
+async def _slowest_ping(port: int) -> list[float]:
+    """ms of each answer of /health/live until cancelled."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    taken: list[float] = []
+    try:
+        while True:
+            began = time.perf_counter()
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if b"content-length" in line.lower())
+            await reader.readexactly(length)
+            taken.append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(_PING_SECONDS)
+    except asyncio.CancelledError:  # the probe's end is its result
+        return taken
+    finally:
+        writer.close()
 
 
 def _row(pairs: Pairs, steps: Mapping[str, list[float]], count: int) -> Row:
@@ -60,7 +141,7 @@ def _row(pairs: Pairs, steps: Mapping[str, list[float]], count: int) -> Row:
     target = Target(2.0, "at most")
     ratios = pairs.ratios
     return Row(
-        name="context",
+        name=f"context_{count}",
         value=product,
         unit="ms p50",
         floor=floor,
@@ -80,14 +161,31 @@ def _row(pairs: Pairs, steps: Mapping[str, list[float]], count: int) -> Row:
     )
 
 
+def _growth(small: Row, large: Row) -> Row:
+    """p95 at the larger size beside p95 at the smaller."""
+    first, last = (percentile(row.samples["value"], 0.95) for row in (small, large))
+    target = Target(1.5, "at most")
+    return Row(
+        name="context_growth",
+        value=last,
+        unit="ms p95",
+        floor=first,
+        ratio=last / first,
+        target=f"ratio {target}",
+        met=target.met_by(last / first),
+        samples={},
+        notes={"events": large.notes["events"], "beside_events": small.notes["events"]},
+    )
+
+
 def _queries(count: int) -> list[str]:
     """Parts of real sentences, in the forms of different intents; not the sentences the memory is made of."""
     words = [" ".join(text.split()[1:9]) for text in load_texts().sentences[1::3]]
     return [_SHAPES[number % len(_SHAPES)].format(words[number * 13 % len(words)]) for number in range(count)]
 
 
-async def _asked(connection: Connection, query: str, session_id: str) -> tuple[float, dict[str, float]]:
-    body = {"query": query, "session_id": session_id, "token_budget": _BUDGET}
+async def _asked(connection: Connection, query: str) -> tuple[float, dict[str, float]]:
+    body = {"query": query, "token_budget": _BUDGET}
     began = time.perf_counter()
     status, answer = await connection.post("/v1/context", body)
     taken = (time.perf_counter() - began) * 1000
@@ -97,16 +195,24 @@ async def _asked(connection: Connection, query: str, session_id: str) -> tuple[f
     return taken, answer["meta"]["timings_ms"]
 
 
-def _floor(bare: BareModel, redis: Redis, index: str, query: str) -> float:
-    """ms of embedding the query and asking for its nearest neighbours."""
-    began = time.perf_counter()
-    vector = vector_bytes(bare.embed([query])[0].tobytes())
-    command: Callable[..., Any] = redis.execute_command
-    found = command(
-        "FT.SEARCH", index, f"*=>[KNN {_NEAREST} @{VECTOR} $vector AS distance]", "RETURN", 1, "distance",
-        "SORTBY", "distance", "LIMIT", 0, _NEAREST, "PARAMS", 2, "vector", vector, "DIALECT", 2,
-    )  # fmt: skip
-    taken = (time.perf_counter() - began) * 1000
-    if not found[0]:
-        raise RuntimeError("the index found nothing")
-    return taken
+@dataclass(frozen=True, slots=True)
+class _Floor:
+    """A query's embedding and its nearest neighbours, and nothing else."""
+
+    bare: BareModel
+    redis: Redis
+    index: str
+
+    def ask(self, query: str) -> float:
+        """ms it takes."""
+        began = time.perf_counter()
+        vector = vector_bytes(self.bare.embed([query])[0].tobytes())
+        command: Callable[..., Any] = self.redis.execute_command
+        found = command(
+            "FT.SEARCH", self.index, f"*=>[KNN {_NEAREST} @{VECTOR} $vector AS distance]", "RETURN", 1, "distance",
+            "SORTBY", "distance", "LIMIT", 0, _NEAREST, "PARAMS", 2, "vector", vector, "DIALECT", 2,
+        )  # fmt: skip
+        taken = (time.perf_counter() - began) * 1000
+        if not found[0]:
+            raise RuntimeError("the index found nothing")
+        return taken

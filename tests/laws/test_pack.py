@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from context_graph.domain.document import Document
 from context_graph.domain.position import Position
-from context_graph.models.tokens import TokenCounter, open_counter
+from context_graph.models.tokens import EstimatedCounter, TokenCounter, open_counters
 from context_graph.retrieval.items import SECTIONS, Item, Share
 from context_graph.retrieval.pack import pack
 from context_graph.retrieval.render import FORMATS
 
 
-@pytest.fixture(scope="module", params=["o200k_base", "cl100k_base"])
-def counter(request: pytest.FixtureRequest) -> TokenCounter:
-    return open_counter(request.param)
+@pytest.fixture(scope="module", params=["o200k_base", "cl100k_base", "claude"])
+def counter(request: pytest.FixtureRequest) -> TokenCounter | EstimatedCounter:
+    return open_counters()[request.param]
 
 
 def _items(rows: list[tuple[str, str, int, int]]) -> list[Item]:
@@ -57,7 +57,11 @@ ROWS = st.lists(
     shares=st.fixed_dictionaries({section: st.builds(Share, st.floats(0, 1), st.floats(0, 1)) for section in SECTIONS}),
 )
 def test_packing_keeps_its_promises(
-    counter: TokenCounter, rows: list[tuple[str, str, int, int]], limit: int, shape: str, shares: dict[str, Share]
+    counter: TokenCounter | EstimatedCounter,
+    rows: list[tuple[str, str, int, int]],
+    limit: int,
+    shape: str,
+    shares: dict[str, Share],
 ) -> None:
     items = _items(rows)
     row = FORMATS[shape]
