@@ -33,7 +33,7 @@ class ForgettingPolicy:
     hot_days: float = 14.0
     warm_days: float = 60.0
     forget_after_days: float = 90.0
-    keep_value: float = 0.3
+    keep_value: float = 0.4
     """Value from which an event is never due."""
     protect_hops: int = 2
     """Steps of causes or effects to a pinned or hot event within which an event is kept."""

@@ -133,7 +133,7 @@ async def test_a_stage_that_gave_an_event_up_keeps_its_session(resources: Resour
 @pytest.mark.parametrize(
     ("kept", "more"),
     [
-        ("warm", [said("a", 8, event_type="agent.decision")]),
+        ("warm", [said("a", 8, importance_hint=10)]),
         ("hot", [said("a", 8, occurred_at=OLD)]),
         ("causal chain", [said("b", 1, occurred_at=OLD, caused_by=(EventId("a-7"),))]),
         ("causal chain", [said("b", 1), said("b", 2, occurred_at=OLD, caused_by=(EventId("b-1"), EventId("a-0")))]),

@@ -1,0 +1,178 @@
+"""A simulated half year with and without forgetting: `python -m tests.quality.long_life [days]`.
+
+One LoCoMo session a day in turn, told anew under that day's date; every ten days a pass of summaries and forgetting, by
+a clock that is given. Vectors are made of words (`tests.forgetting.vector_of`), no model runs: sizes are real, and
+recall is of the text channel with these vectors. Recall: of questions about days that are old at the end, the share of
+evidence turns among the twenty best, and the share whose session's summary is among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pydantic import SecretStr
+
+from context_graph.bootstrap import Resources, open_resources
+from context_graph.domain.event import Envelope, EventId, SessionId
+from context_graph.domain.filters import Filters
+from context_graph.domain.partition import Partition
+from context_graph.domain.position import Position
+from context_graph.domain.retention import DAY_MS, ForgettingPolicy
+from context_graph.local.redis_server import embedded_redis
+from context_graph.settings import Settings
+from context_graph.store.keys import GraphKeys
+from context_graph.store.queries import Searcher
+from context_graph.store.retention import Policies
+from enrichment.reconsolidation.forgetting_pass import forget
+from enrichment.reconsolidation.run import consolidate
+from tests.forgetting import append, derive, passed, vector_of
+from tests.quality.sets import Conversation, Turn, locomo
+
+POLICY = ForgettingPolicy(enabled=True, hot_days=7, warm_days=20, forget_after_days=30, max_events_per_run=1_000_000)
+_EVERY = 10  # days between passes
+_BEST = 20
+_ASKED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The service at the end of a day."""
+
+    day: int
+    ledger: int
+    documents: int
+    derived_mb: float
+    search_ms: float
+
+
+async def live(resources: Resources, partition: Partition, days: int, policy: ForgettingPolicy) -> list[Reading]:
+    """All the days; what was found every ten."""
+    await Policies(resources.ledger_redis).put(partition.tenant, policy)
+    sessions = _sessions(locomo())
+    seen: Position | None = None
+    readings = []
+    for day in range(days):
+        await append(resources, partition, _told(sessions[day % len(sessions)], day))
+        if (day + 1) % _EVERY == 0:
+            seen = await _caught_up(resources, partition, seen)
+            await consolidate(resources, partition, "long life")
+            seen = await _caught_up(resources, partition, seen)
+            await forget(resources, partition, "long life", (day + 1) * DAY_MS)
+            seen = await _caught_up(resources, partition, seen)
+            readings.append(await _read(resources, partition, day + 1))
+    return readings
+
+
+async def recall(resources: Resources, partition: Partition, days: int) -> tuple[float, float]:
+    """Evidence turns, and evidence turns or a summary of their session, among the best; of old questions."""
+    sessions = _sessions(locomo())
+    old = {(c.name, t.session): day for day, (c, turns) in enumerate(sessions[: days // 2]) for t in turns[:1]}
+    turns, either, count = 0.0, 0.0, 0
+    for conversation in locomo():
+        for question in conversation.questions:
+            wanted = [conversation.turns[n] for n in question.evidence]
+            if count >= _ASKED or any((conversation.name, turn.session) not in old for turn in wanted):
+                continue
+            found = await _best(resources, partition, question.text)
+            ids = [_id(old[(conversation.name, t.session)], t) for t in wanted]
+            scopes = [f"summary:session/day-{old[(conversation.name, t.session)]}" for t in wanted]
+            turns += sum(i in found for i in ids) / len(ids)
+            either += sum(i in found or s in found for i, s in zip(ids, scopes, strict=True)) / len(ids)
+            count += 1
+    return (turns / max(count, 1), either / max(count, 1))
+
+
+async def _best(resources: Resources, partition: Partition, text: str) -> set[str]:
+    searcher = Searcher(resources.derived_redis, resources.generations.live)
+    words = re.findall(r"\w+", text.lower())
+    near = await searcher.near(partition, vector_of(text), Filters(()), _BEST // 2)
+    matching = await searcher.matching(partition, words, Filters(()), _BEST // 2)
+    return {*near, *matching}
+
+
+async def _caught_up(resources: Resources, partition: Partition, seen: Position | None) -> Position | None:
+    while events := await resources.ledger.after(partition, seen, 500):
+        await derive(resources, partition, events)
+        seen = events[-1].position
+    await passed(resources, partition)
+    return seen
+
+
+async def _read(resources: Resources, partition: Partition, day: int) -> Reading:
+    redis: Any = resources.derived_redis
+    keys, pipe = GraphKeys(partition), redis.pipeline(transaction=False)
+    async for key in redis.scan_iter(match=f"{keys.tag}:*", count=2000):
+        pipe.execute_command("MEMORY", "USAGE", key)
+    sizes = [size for size in await pipe.execute() if size]
+    statistics = await resources.index.statistics(partition)
+    spent = []
+    for text in ("when did she go to the support group", "what did they buy for the garden", "who painted a sunrise"):
+        began = time.perf_counter()
+        await _best(resources, partition, text)
+        spent.append((time.perf_counter() - began) * 1000)
+    ledger = await resources.ledger.length(partition)
+    return Reading(day, ledger, statistics.documents, sum(sizes) / 1e6, median(spent))
+
+
+def _sessions(conversations: Sequence[Conversation]) -> list[tuple[Conversation, list[Turn]]]:
+    found: dict[tuple[str, str], tuple[Conversation, list[Turn]]] = {}
+    for conversation in conversations:
+        for turn in conversation.turns:
+            found.setdefault((conversation.name, turn.session), (conversation, []))[1].append(turn)
+    return list(found.values())
+
+
+def _id(day: int, turn: Turn) -> str:
+    return f"day-{day}/{turn.id}"
+
+
+def _told(session: tuple[Conversation, list[Turn]], day: int) -> list[Envelope]:
+    return [
+        Envelope(
+            event_id=EventId(_id(day, turn)), event_type="user.message", session_id=SessionId(f"day-{day}"),
+            agent_id=turn.speaker, user_id=session[0].name, occurred_at=day * DAY_MS + place * 1000,
+            payload={"text": turn.text, "speaker": turn.speaker},
+        )
+        for place, turn in enumerate(session[1])
+    ]  # fmt: skip
+
+
+async def compared(days: int) -> dict[str, tuple[list[Reading], tuple[float, float]]]:
+    """With and without forgetting, each on a Redis of its own."""
+    found = {}
+    for name, policy in (("without", ForgettingPolicy()), ("with", POLICY)):
+        with tempfile.TemporaryDirectory() as folder:
+            async with embedded_redis(Path(folder)) as server:
+                settings = Settings(redis_url=SecretStr(server.url), data_dir=Path(folder))
+                async with open_resources(settings) as resources:
+                    [partition] = (await resources.tenants.ensure("default", 1)).partitions
+                    readings = await live(resources, partition, days, policy)
+                    found[name] = (readings, await recall(resources, partition, days))
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    days = int(sys.argv[1]) if len(sys.argv) > 1 else 180
+    found = asyncio.run(compared(days))
+    sys.stdout.write("day  events | documents without, with | derived MB without, with | search ms without, with\n")
+    for a, b in zip(found["without"][0], found["with"][0], strict=True):
+        sys.stdout.write(
+            f"{a.day:3} {a.ledger:7} | {a.documents:6} {b.documents:6} | {a.derived_mb:7.2f} {b.derived_mb:7.2f} | "
+            f"{a.search_ms:6.1f} {b.search_ms:6.1f}\n"
+        )
+    for name, (_, (turns, either)) in found.items():
+        sys.stdout.write(f"recall on old questions {name}: turns {turns:.3f}, turns or their summary {either:.3f}\n")
+
+
+if __name__ == "__main__":
+    main()
