@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from context_graph.api.problems import MALFORMED, TOO_LARGE, ProblemError
 from context_graph.api.services import services_of
 from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.ingest.exact_json import parse_exactly
 from context_graph.ingest.validation import problems_of
 
 # A body that is too large is read on and thrown away up to so many limits: a client that still sends would otherwise
@@ -36,9 +37,10 @@ async def read_body(request: Request) -> bytes:
 def parse_json(body: bytes) -> object:
     """A body as JSON. Raises ProblemError `malformed-json` saying where it breaks."""
     try:
-        return orjson.loads(body)
+        value: object = parse_exactly(body)
     except orjson.JSONDecodeError as error:
-        raise ProblemError(MALFORMED, f"the body is not JSON: {error}") from error
+        raise ProblemError(MALFORMED, f"the body is not JSON, or no JSON that is read here: {error}") from error
+    return value
 
 
 async def _read(request: Request, limit: int) -> bytes:

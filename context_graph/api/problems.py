@@ -57,7 +57,12 @@ class Kind:
 
 INVALID = Kind("invalid-input", 422, "The input is not valid", "Change the fields named in `errors`, then send again.")
 TOO_LARGE = Kind("too-large", 413, "The input is too large", "Send less at once, or raise the limit that is named.")
-MALFORMED = Kind("malformed-json", 400, "The body is not JSON", "Send a JSON document in UTF-8.")
+MALFORMED = Kind(
+    "malformed-json",
+    400,
+    "The body is not JSON",
+    "Send a JSON document in UTF-8; numbers beyond the range of a double and nesting over 1,000 levels are not read.",
+)
 CONFLICT = Kind("event-conflict", 409, "The event id is taken", "Use a new event_id, or send exactly the same content.")
 BROKEN_BODY = Kind(
     "broken-body", 400, "The body breaks",

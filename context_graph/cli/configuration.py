@@ -39,8 +39,13 @@ def find_redis(settings: Settings) -> Settings:
             f"no Redis: CG_REDIS_URL is not set and no `context-graph up` runs on {settings.data_dir}; "
             "start that, or name a Redis with search"
         )
+    return with_folder_key(settings).model_copy(update={"redis_url": SecretStr(url)})
+
+
+def with_folder_key(settings: Settings) -> Settings:
+    """The settings with a master key: the one that is set, else the one that the data folder keeps, else none."""
     kept = read_text(DataFolder.at(settings.data_dir).master_key)
-    if settings.vault.master_key is None and kept is not None:
-        vault = settings.vault.model_copy(update={"master_key": SecretStr(kept)})
-        settings = settings.model_copy(update={"vault": vault})
-    return settings.model_copy(update={"redis_url": SecretStr(url)})
+    if settings.vault.master_key is not None or kept is None:
+        return settings
+    vault = settings.vault.model_copy(update={"master_key": SecretStr(kept)})
+    return settings.model_copy(update={"vault": vault})

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from context_graph.bootstrap import Resources, open_resources
-from context_graph.cli.configuration import find_redis, read_settings
+from context_graph.cli.configuration import find_redis, read_settings, with_folder_key
 from context_graph.domain.findings import Finding, Level
 from context_graph.domain.partition import Partition
 from context_graph.errors import (
@@ -47,10 +47,10 @@ def doctor(
 async def gather(settings: Settings) -> Facts:
     """Everything the checks look at. What cannot be reached becomes a fact, not an error."""
     models = (await _try_embedder(settings), await _try_recogniser(settings))
-    facts = replace(facts_of(settings), models=models)
+    keyed = settings if settings.redis_url is not None else with_folder_key(settings)
+    facts = replace(facts_of(settings), models=models, sealed=keyed.vault.master_key is not None)
     try:
         found = find_redis(settings)
-        facts = replace(facts, sealed=found.vault.master_key is not None)
         async with open_resources(found) as resources:
             return await _with_store(facts, resources)
     except (ConfigurationError, StoreUnavailable) as error:

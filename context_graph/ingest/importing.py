@@ -18,12 +18,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from time import perf_counter
-from typing import Any
 
 import orjson
 
 from context_graph.domain.partition import Tenant
 from context_graph.errors import ContextGraphError, EventConflict, FieldProblem, InvalidInput, TemporaryError
+from context_graph.ingest.exact_json import parse_exactly
 from context_graph.ingest.import_summary import ImportSummary, ImportTally
 from context_graph.ingest.ingest import Ingest, Outcome
 from context_graph.ingest.lines import LineCutter
@@ -168,12 +168,15 @@ def _text(line: bytes, number: int, cutter: LineCutter) -> bytes:
 def _value(line: bytes, number: int) -> object:
     """The line's value, with an id if it is an event without one. Raises BrokenBody when it is not JSON."""
     try:
-        value: Any = orjson.loads(line)
+        value = parse_exactly(line)
     except orjson.JSONDecodeError as error:
         raise BrokenBody(f"not JSON: {error}") from error
     if isinstance(value, dict) and value.get("event_id") is None:
         value["event_id"] = None
-        content = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        try:
+            content = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:  # it will be refused, under an id of what was sent
+            content = line
         value["event_id"] = f"line-{number}-{blake2b(content, digest_size=16).hexdigest()}"
     return value
 

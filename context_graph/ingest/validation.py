@@ -33,6 +33,7 @@ from context_graph.domain.event import (
 )
 from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import FieldProblem, InvalidInput
+from context_graph.ingest.exact_json import large_integer
 from context_graph.ingest.quick_check import CheckedEvent, quick_check
 from context_graph.settings import LedgerSettings
 from context_graph.store import codec
@@ -210,6 +211,11 @@ class Validator:
         try:
             size = len(orjson.dumps(_wrapped(event.payload))) - 2 * _ROOM
         except orjson.JSONEncodeError as error:
+            large = large_integer(event.payload)
+            if large is not None:
+                detail = "the integer does not fit 64 bits and would not come out as it went in"
+                problems.append(FieldProblem(f"/payload{large}", detail, "send it as a string", "integer"))
+                return False
             remedy = f"nest at most {_DEEPEST} levels"
             problems.append(FieldProblem("/payload", f"it nests too deep: {error}", remedy, "depth"))
             return False

@@ -16,6 +16,7 @@ from context_graph.domain.findings import Finding
 from context_graph.domain.redis_safety import RedisFacts, redis_problems, version_numbers
 from context_graph.domain.stages import PROJECTION, StageLimits, StageProgress
 from context_graph.local.checks import Facts, IndexFacts, ModelFacts, examine
+from context_graph.local.data_folder import DataFolder
 from context_graph.local.redis_server import embedded_redis
 from context_graph.settings import Settings
 from context_graph.store.connection import open_redis
@@ -177,6 +178,13 @@ def _doctor(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
         timeout=120,
         check=False,
     )
+
+
+async def test_the_folder_s_master_key_counts_while_the_service_is_stopped(tmp_path: Path) -> None:
+    settings = Settings(redis_url=None, data_dir=tmp_path)
+    assert not (await gather(settings)).sealed
+    DataFolder.at(tmp_path).master_key.write_text("AAAA")
+    assert (await gather(settings)).sealed
 
 
 def test_without_a_redis_it_says_how_to_start_one(tmp_path: Path) -> None:
