@@ -45,7 +45,10 @@ class Overloaded(TemporaryError):
 
 
 class QuotaExceeded(TemporaryError):
-    """Nothing was written: the tenant's quota does not cover it now. `quota` names which."""
+    """Nothing was written: the tenant's quota does not cover it now. `quota` names which.
+
+    `retry_after` 0: it never will, as long as so much comes at once.
+    """
 
     def __init__(self, quota: str, reason: str, retry_after: int) -> None:
         super().__init__(reason)

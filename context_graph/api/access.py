@@ -95,7 +95,7 @@ def _answered(description: str, example: object) -> dict[str, Any]:
     summary="Make a tenant",
     openapi_extra=described(TenantIn.model_json_schema(), _TENANT),
     responses={201: _answered("It is there", _TENANT),
-               **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.EXISTS)},
+               **answers(problems.INVALID, *problems.BODY, problems.EXISTS)},
 )  # fmt: skip
 async def create_tenant(request: Request, _: Operator) -> Response:
     """A tenant of its own ledger, graph and index; workers find it by themselves."""
@@ -119,7 +119,7 @@ async def list_tenants(request: Request, caller: AdminCaller) -> Response:
     summary="Set a tenant's quotas",
     openapi_extra=described(QuotasIn.model_json_schema(), _QUOTAS),
     responses={200: _answered("They hold within a second", _TENANT),
-               **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.UNKNOWN)},
+               **answers(problems.INVALID, *problems.BODY, problems.UNKNOWN)},
 )  # fmt: skip
 async def set_quotas(request: Request, name: str, _: Operator) -> Response:
     """Replaces all of them: what is absent is unlimited from now on."""
@@ -135,7 +135,7 @@ async def set_quotas(request: Request, name: str, _: Operator) -> Response:
     summary="Make a service key",
     openapi_extra=described(KeyIn.model_json_schema(), {"name": "bff", "scopes": ["ingest", "read"]}),
     responses={201: _answered("The key, shown only now", _SHOWN_ONCE),
-               **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.UNKNOWN)},
+               **answers(problems.INVALID, *problems.BODY, problems.UNKNOWN)},
 )  # fmt: skip
 async def create_key(request: Request, caller: AdminCaller) -> Response:
     """A key of the caller's tenant; of any tenant for an operator. Only operators give the scope `operator`."""
@@ -179,7 +179,7 @@ async def list_keys(
     summary="Replace a service key",
     openapi_extra=described(RotationIn.model_json_schema(), {"grace_seconds": 3600}),
     responses={201: _answered("The new key, shown only now", _SHOWN_ONCE),
-               **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.UNKNOWN)},
+               **answers(problems.INVALID, *problems.BODY, problems.UNKNOWN)},
 )  # fmt: skip
 async def rotate_key(request: Request, key_id: str, caller: AdminCaller) -> Response:
     """The new key works at once, with the old one's name, scopes and end; the old one for `grace_seconds` more."""

@@ -12,15 +12,19 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from context_graph.api.problems import MALFORMED, TOO_LARGE, ProblemError
+from context_graph.api.problems import ENCODING, MALFORMED, TOO_LARGE, ProblemError
 from context_graph.api.services import services_of
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.ingest.exact_json import parse_exactly
+from context_graph.ingest.unpacking import BodyTooLarge, BrokenBody, Encoding, unpacker
 from context_graph.ingest.validation import problems_of
 
 # A body that is too large is read on and thrown away up to so many limits: a client that still sends would otherwise
 # see a broken connection instead of the answer.
 _DRAINED = 8
+_ENCODINGS: dict[str, Encoding] = {
+    "": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd",
+}  # fmt: skip
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -43,8 +47,18 @@ def parse_json(body: bytes) -> object:
     return value
 
 
+def encoding_of(request: Request) -> Encoding:
+    """How the body is compressed, by Content-Encoding. Raises ProblemError for what is not known."""
+    named = request.headers.get("content-encoding", "").strip().lower()
+    if named not in _ENCODINGS:
+        detail = f"Content-Encoding {named!r}: this takes gzip, zstd, or none"
+        raise ProblemError(ENCODING, detail, {"Accept-Encoding": "gzip, zstd, identity"})
+    return _ENCODINGS[named]
+
+
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, given up as soon as it is longer than `limit` bytes."""
+    """The body, decompressed, given up as soon as it is longer than `limit` bytes on the wire or behind it."""
+    encoding = encoding_of(request)
     declared = request.headers.get("content-length", "")
     too_large = declared.isdecimal() and int(declared) > limit
     body = bytearray()
@@ -58,7 +72,22 @@ async def _read(request: Request, limit: int) -> bytes:
             break
     if too_large:
         raise ProblemError(TOO_LARGE, f"the body is over {limit:,} bytes: send less, or raise CG_API__MAX_BODY_BYTES")
-    return bytes(body)
+    return bytes(body) if encoding == "identity" else _unpacked(body, encoding, limit)
+
+
+def _unpacked(body: bytearray, encoding: Encoding, limit: int) -> bytes:
+    plain = bytearray()
+    unpacking = unpacker(encoding, most=limit, ratio=limit)
+    try:
+        for piece in unpacking.feed(bytes(body)):
+            plain += piece
+        unpacking.finish()
+    except BodyTooLarge as error:
+        detail = f"the body is over {limit:,} bytes decompressed: send less, or raise CG_API__MAX_BODY_BYTES"
+        raise ProblemError(TOO_LARGE, detail) from error
+    except BrokenBody as error:
+        raise ProblemError(MALFORMED, str(error)) from error
+    return bytes(plain)
 
 
 async def read_model(request: Request, model: type[Model], *, required: bool = True) -> Model:

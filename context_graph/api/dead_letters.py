@@ -103,7 +103,7 @@ async def list_dead_letters(request: Request, tenant: AdminTenant, asked: Annota
     summary="Re-drive dead letters",
     openapi_extra=described(Choice.model_json_schema(), {"group": "projection"}),
     responses={202: _answered("So many are being delivered again", _COUNT, {"count": 12}),
-               **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED)},
+               **answers(problems.INVALID, *problems.BODY)},
 )  # fmt: skip
 async def redrive_dead_letters(request: Request, tenant: AdminTenant) -> Response:
     """All of them, or those of a group, or with a text in their reason. Safe to repeat."""

@@ -68,7 +68,7 @@ async def list_entities(
     openapi_extra=described(DecisionIn.model_json_schema(), _EXAMPLE),
     responses={
         201: shapes.ENTITY_DECISION,
-        **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED),
+        **answers(problems.INVALID, *problems.BODY),
     },
 )
 async def merge(request: Request, tenant: IngestTenant) -> Response:
@@ -83,7 +83,7 @@ async def merge(request: Request, tenant: IngestTenant) -> Response:
     openapi_extra=described(DecisionIn.model_json_schema(), _EXAMPLE),
     responses={
         201: shapes.ENTITY_DECISION,
-        **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED),
+        **answers(problems.INVALID, *problems.BODY),
     },
 )
 async def split(request: Request, tenant: IngestTenant) -> Response:

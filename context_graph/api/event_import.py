@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from context_graph.api import problems
 from context_graph.api.auth import IngestTenant
+from context_graph.api.bodies import encoding_of
 from context_graph.api.problems import KINDS, Kind, ProblemError, answers, document, document_of
 from context_graph.api.rendering import json_response
 from context_graph.api.services import Services, services_of
@@ -32,9 +33,6 @@ log = structlog.get_logger(__name__)
 
 LINES = "application/x-ndjson"
 _TELL_SECONDS = 1.0
-_ENCODINGS: dict[str, Encoding] = {
-    "": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd",
-}  # fmt: skip
 _COMPRESSED_TYPES: dict[str, Encoding] = {
     "application/gzip": "gzip", "application/x-gzip": "gzip", "application/zstd": "zstd",
 }  # fmt: skip
@@ -149,12 +147,9 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 
 def _encoding(request: Request) -> Encoding:
     """How the body is compressed, by Content-Encoding, else by its type. Raises ProblemError for what is not known."""
-    named = request.headers.get("content-encoding", "").strip().lower()
+    named = encoding_of(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if named not in _ENCODINGS:
-        detail = f"Content-Encoding {named!r}: this takes gzip, zstd, or none"
-        raise ProblemError(problems.ENCODING, detail, {"Accept-Encoding": "gzip, zstd, identity"})
-    return _COMPRESSED_TYPES.get(kind, "identity") if named in {"", "identity"} else _ENCODINGS[named]
+    return _COMPRESSED_TYPES.get(kind, "identity") if named == "identity" else named
 
 
 def _problem(error: ContextGraphError, summary: ImportSummary) -> ProblemError:

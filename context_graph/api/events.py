@@ -48,8 +48,7 @@ _BATCH_SCHEMA = {
         200: shapes.POSTED_BEFORE,
         **answers(
             problems.INVALID,
-            problems.TOO_LARGE,
-            problems.MALFORMED,
+            *problems.BODY,
             problems.CONFLICT,
             problems.KEY_RUNNING,
             problems.USER_ERASED,
@@ -90,8 +89,7 @@ async def _append_one(services: Services, tenant: Tenant, content: bytes) -> Res
         207: shapes.BATCHED,
         **answers(
             problems.INVALID,
-            problems.TOO_LARGE,
-            problems.MALFORMED,
+            *problems.BODY,
             problems.KEY_RUNNING,
             problems.KEY_REUSED,
             *problems.REFUSED,

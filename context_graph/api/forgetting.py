@@ -89,7 +89,7 @@ _RUN = {"id": "run-1", "kind": "all", "dry_run": False, "state": "waiting", "ask
         "problem": None}  # fmt: skip
 _RECALLED = {"recalled": [{"session_id": "chat-17", "events": 8, "position": "0-1788255012345-0"}]}
 _PIN = {"event_id": "msg-1", "pinned": True, "position": "0-1788255012345-0"}
-_WRONG = (problems.INVALID, problems.TOO_LARGE, problems.MALFORMED)
+_WRONG = (problems.INVALID, *problems.BODY)
 
 
 @router.get(

@@ -114,7 +114,7 @@ async def get_impact(
     openapi_extra=described(GraphIn.model_json_schema(), _GRAPH_EXAMPLE),
     responses={
         200: shapes.GRAPH,
-        **answers(problems.UNKNOWN, problems.INVALID, problems.TOO_LARGE, problems.MALFORMED),
+        **answers(problems.UNKNOWN, problems.INVALID, *problems.BODY),
     },
 )
 async def post_graph_query(request: Request, tenant: ReadTenant) -> Response:

@@ -87,7 +87,7 @@ class SearchIn(BaseModel):
     cursor: str | None = Field(default=None, max_length=64)
 
 
-_ASKED = (problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.MODEL)
+_ASKED = (problems.INVALID, *problems.BODY, problems.MODEL)
 _CONTEXT_EXAMPLE = {"query": "why was nadia refunded twice?", "token_budget": 600, "format": "markdown"}
 _SEARCH_EXAMPLE = {"query": "payment timeout", "mode": "hybrid", "limit": 5}
 

@@ -104,6 +104,9 @@ ARCHIVE = Kind(
 )  # fmt: skip
 INTERNAL = Kind("internal", 500, "A defect of the service", "Report it with the request id; the log has the details.")
 
+BODY = (TOO_LARGE, MALFORMED, ENCODING)
+"""What can be wrong with any body of JSON."""
+
 KINDS: tuple[Kind, ...] = (
     INVALID, TOO_LARGE, MALFORMED, BROKEN_BODY, ENCODING, CONFLICT, KEY_RUNNING, KEY_REUSED, UNKNOWN,
     NO_ROUTE, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
@@ -201,7 +204,8 @@ def install(app: FastAPI) -> None:
             request.app.state.services.metrics.refused.labels(body["code"]).inc()
         elif body["status"] >= 500:
             log.error("request_failed", reason=str(error), exc_info=error)
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TemporaryError) else None
+        retry_after = error.retry_after if isinstance(error, TemporaryError) else 0
+        headers = {"Retry-After": str(retry_after)} if retry_after else None
         return _response(request, body, headers)
 
     async def problem(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/admin", tags=["rebuilds"])
 _PROMOTIONS: dict[str, Promotion] = {"never": "never", "when_equal": "when equal", "always": "always"}
 _BEGUN = {
     202: shapes.REBUILD,
-    **answers(problems.INVALID, problems.UNKNOWN, problems.EXISTS, problems.MALFORMED, problems.TOO_LARGE),
+    **answers(problems.INVALID, problems.UNKNOWN, problems.EXISTS, *problems.BODY),
 }
 _CHANGED = {200: shapes.REBUILD, **answers(problems.UNKNOWN, problems.NOT_NOW)}
 RebuildId = Annotated[str, Path(max_length=128, description="as `rebuild` answered it")]

@@ -73,7 +73,7 @@ async def get_content(request: Request, tenant: ReadTenant, receipt_id: str) -> 
         201: shapes.RECORDED,
         200: shapes.RECORDED_BEFORE,
         **answers(
-            problems.UNKNOWN, problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.RECEIPT_ERASED,
+            problems.UNKNOWN, problems.INVALID, *problems.BODY, problems.RECEIPT_ERASED,
             *problems.REFUSED,
         ),
     },

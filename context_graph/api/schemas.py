@@ -53,7 +53,7 @@ async def list_schemas(request: Request, tenant: ReadTenant) -> Response:
     "/mode",
     summary="Set strict or lenient",
     openapi_extra=described(ModeIn.model_json_schema(), {"mode": "strict"}),
-    responses={200: shapes.SCHEMA_MODE, **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED)},
+    responses={200: shapes.SCHEMA_MODE, **answers(problems.INVALID, *problems.BODY)},
 )
 async def put_mode(request: Request, tenant: AdminTenant) -> Response:
     """Strict refuses what no schema describes and what violates its schema; lenient takes both and warns of the latter.
@@ -95,7 +95,7 @@ async def get_schema(request: Request, tenant: ReadTenant, event_type: TypePath,
     responses={
         201: shapes.SCHEMA,
         200: {**shapes.SCHEMA, "description": "The same schema was there already"},
-        **answers(problems.INVALID, problems.TOO_LARGE, problems.MALFORMED, problems.SCHEMA_CONFLICT),
+        **answers(problems.INVALID, *problems.BODY, problems.SCHEMA_CONFLICT),
     },
 )
 async def put_schema(request: Request, tenant: AdminTenant, event_type: TypePath, version: VersionPath) -> Response:

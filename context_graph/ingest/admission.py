@@ -113,6 +113,6 @@ def _over(rate: Rate, need: int, wait_ms: int | None) -> QuotaExceeded:
     unit = "events" if rate.name == "events_per_second" else "bytes"
     if wait_ms is None:
         reason = f"{need:,} {unit} at once are more than the quota {rate.name} ever lets through: {rate.capacity:,}"
-        return QuotaExceeded(rate.name, f"{reason}; send them in smaller batches", 1)
+        return QuotaExceeded(rate.name, f"{reason}; send them in smaller batches, waiting does not help", 0)
     reason = f"the quota {rate.name} is used up: {rate.refill:,.0f} {unit} a second, {rate.capacity:,} at once"
     return QuotaExceeded(rate.name, reason, max(1, math.ceil(wait_ms / 1000)))

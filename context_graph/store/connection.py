@@ -28,6 +28,7 @@ _AWAY = (
     exceptions.TimeoutError,
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
+    exceptions.NoScriptError,  # flushed again between loading a script and calling it
 )
 _AWAY_CODES = ("LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "NOREPLICAS")
 

@@ -30,8 +30,8 @@ class PipelinedScript:
         answers = await self._send(calls)
         forgotten = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if forgotten:
-            await self._redis.script_load(self._source)
-            for index, answer in zip(forgotten, await self._send([calls[i] for i in forgotten]), strict=True):
+            whole = [calls[i] for i in forgotten]
+            for index, answer in zip(forgotten, await self._send(whole, with_source=True), strict=True):
                 answers[index] = answer
         return answers
 
@@ -42,8 +42,14 @@ class PipelinedScript:
             raise answer
         return answer
 
-    async def _send(self, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]]) -> list[Any]:
+    async def _send(
+        self, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]], *, with_source: bool = False
+    ) -> list[Any]:
+        """`with_source`: the script itself goes with each call, which works whatever the server has forgotten."""
         pipe = self._redis.pipeline(transaction=False)
         for keys, arguments in calls:
-            pipe.evalsha(self._sha, len(keys), *keys, *arguments)
+            if with_source:
+                pipe.eval(self._source, len(keys), *keys, *arguments)
+            else:
+                pipe.evalsha(self._sha, len(keys), *keys, *arguments)
         return list(await pipe.execute(raise_on_error=False)) if calls else []
