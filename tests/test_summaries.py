@@ -245,6 +245,6 @@ def test_the_work_on_a_session_of_many_thousand_sentences_is_bounded() -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the development data is not here ({DATA})")
 def test_on_real_meetings_a_summary_shares_more_with_a_written_one_than_the_first_or_random_sentences() -> None:
-    found = compared(list(meetings()), 6)
+    found = compared(list(meetings()), 4)
     for other in ("first", "random"):
         assert all(ours > theirs for ours, theirs in zip(found["extractive"], found[other], strict=True)), found

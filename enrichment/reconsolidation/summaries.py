@@ -6,7 +6,7 @@ Of n distinct sentences, a stem t (a word's first letters) that stands in c(t) o
 
 and a sentence i of |i| words, beside the ones that are taken, gains
 
-    g(i) = Σ over its stems w(t) · 2^−(times t is covered by those taken) / |i|^0.3
+    g(i) = Σ over its stems w(t) · 2^−(times t is covered by those taken) / √|i|
     r(i) = (0.7 · g(i) / largest g + 0.3 · (importance − 1) / 9) · prose(i)      (0-1, see sentences.py)
 
 Sentences are taken greedily by r, so a stem that is covered counts half for the next: coverage with diminishing returns
@@ -33,7 +33,7 @@ MOST_CITED = 8  # events cited for one sentence that many of them hold
 
 _COVERAGE = 0.7
 _IMPORTANCE = 0.3
-_LENGTH = 0.3  # power of the words by which a long sentence is held back
+_LENGTH = 0.5  # power of the words by which a long sentence is held back
 _AGAIN = 0.5  # what a stem is worth for each time it is covered
 _STEM = 6  # letters that make two words one
 

@@ -90,7 +90,7 @@ class Workers:
 
     async def _busy_moment(self, busy: Callable[[], Awaitable[bool]]) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(1.5):
+            async with asyncio.timeout(6):  # a worker takes seconds to start on a busy machine
                 while not await busy():
                     continue
 

@@ -83,8 +83,12 @@ async def test_from_a_policy_to_a_recall(
     assert put.json()["policy"]["version"] == 1
     assert (await http.put("/v1/admin/forgetting", json={"enabled": True})).json()["policy"]["version"] == 1
     assert {f"e{n}" for n in range(8)} <= await found(http)
-    done = await run_now(http, resources, service)
-    assert "8 events of 1 sessions forgotten" in next(iter(done["outcome"].values()))
+    outcomes = []
+    for _ in range(2):  # the first pass summarises; whether Stage 1 has seen that before it looks for what to forget …
+        done = await run_now(http, resources, service)
+        outcomes += done["outcome"].values()
+        await caught_up(resources, service)
+    assert sum("8 events of 1 sessions forgotten" in outcome for outcome in outcomes) == 1, outcomes
     left = await found(http)
     assert not {f"e{n}" for n in range(8)} & left
     assert any(name.startswith("summary") for name in left)

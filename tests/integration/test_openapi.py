@@ -122,7 +122,7 @@ ODD_BODIES: list[tuple[str, bytes, set[int]]] = [
     ("a NUL character", _event_with(b'"a\\u0000b"'), {201}),
     ("a huge number", _event_with(b"1e400"), {400}),
     ("a number of 400 digits", _event_with(b"1" * 400), {400}),
-    ("a number over 64 bits", _event_with(b"123456789012345678901234567890"), {201}),
+    ("a number over 64 bits", _event_with(b"123456789012345678901234567890"), {422}),
     ("an array 100,000 deep", _event_with(_nested(100_000)), {400}),
     ("an array as deep as is parsed", _event_with(_nested(1000)), {422}),
     ("an array as deep as is taken", _event_with(_nested(220)), {201}),

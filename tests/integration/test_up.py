@@ -142,7 +142,7 @@ async def test_a_newcomer_sees_working_memory_with_sources_and_finds_it_again_af
     for row in questions:
         shown = up.said.partition(f"Q: {row['question']}")[2].partition("Q: ")[0]
         content, _, sources = shown.partition("Sources")
-        cited = re.findall(r"\[1\] (\S+) in session (\S+)", sources)
+        cited = re.findall(r"\[\d+\] (\S+) in session (\S+)", sources)
         assert cited, shown
         assert "[1]" in content
         event = httpx2.get(f"{up.url}/v1/events/{cited[0][0]}", headers=up.headers, trust_env=False).json()
