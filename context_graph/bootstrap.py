@@ -16,6 +16,7 @@ from context_graph.settings import Settings
 from context_graph.store.access import ApiKeys
 from context_graph.store.again import Again
 from context_graph.store.archive import Archive
+from context_graph.store.archive_continuity import ArchiveWatch
 from context_graph.store.archive_files import open_files
 from context_graph.store.archive_keys import ArchivedKeys
 from context_graph.store.connection import RedisClient, open_redis
@@ -51,6 +52,7 @@ class Resources:
     ledger: Ledger
     vault: Vault
     archive: Archive | None
+    archive_watch: ArchiveWatch | None
     tenants: Tenants
     api_keys: ApiKeys
     quotas: QuotaStore
@@ -129,15 +131,17 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         waiting_redis = await stack.enter_async_context(open_redis(url, waiting=True))
         derived_redis = ledger_redis if derived_url == url else await stack.enter_async_context(open_redis(derived_url))
         vault = Vault(ledger_redis, settings.vault)
+        watch = None if archive is None else ArchiveWatch(ledger_redis, archive)
         generations = Generations(ledger_redis)
         yield Resources(
             settings=settings,
             ledger_redis=ledger_redis,
             derived_redis=derived_redis,
             waiting_redis=waiting_redis,
-            ledger=Ledger(ledger_redis, replication_of(settings.ledger), archive=archive, vault=vault),
+            ledger=Ledger(ledger_redis, replication_of(settings.ledger), archive=archive, vault=vault, watch=watch),
             vault=vault,
             archive=archive,
+            archive_watch=watch,
             tenants=Tenants(ledger_redis),
             api_keys=ApiKeys(ledger_redis),
             quotas=QuotaStore(ledger_redis),

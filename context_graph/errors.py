@@ -60,6 +60,10 @@ class ArchiveUnavailable(StoreUnavailable):
     """The archive's folder or object store did not answer."""
 
 
+class LedgerBehind(StoreUnavailable):
+    """The archive holds events that the ledger lost: nothing is appended there before they are restored."""
+
+
 class ModelUnavailable(TemporaryError):
     """A model (embedder, recogniser, language model) did not answer."""
 

@@ -62,11 +62,14 @@ async def with_service(facts: Facts, resources: Resources) -> Facts:
     """The same with what Redis says of itself, of the stages and of the indexes. Raises StoreUnavailable."""
     redis = await read_redis_facts(resources.ledger_redis)
     tenants = await resources.tenants.all()
+    partitions = [partition for tenant in tenants for partition in tenant.partitions]
+    watch = resources.archive_watch
     return replace(
         facts,
+        behind=() if watch is None else await watch.problems(partitions),
         redis=redis,
         tenants=len(tenants),
-        events=sum([await resources.ledger.length(p) for tenant in tenants for p in tenant.partitions]),
+        events=sum([await resources.ledger.length(partition) for partition in partitions]),
         indexes=await read_indexes(resources, tenants) if redis.search_version is not None else (),
         stages=await read_stages(resources, tenants),
     )

@@ -27,6 +27,7 @@ from context_graph.errors import (
     EventConflict,
     FieldProblem,
     InvalidInput,
+    LedgerBehind,
     ModelMissing,
     ModelUnavailable,
     NotNow,
@@ -93,6 +94,10 @@ NOT_REPLICATED = Kind(
     "not-replicated", 503, "Too few replicas hold it yet",
     "It may be in the ledger: send exactly the same again after Retry-After, it is never kept twice.",
 )  # fmt: skip
+BEHIND = Kind(
+    "ledger-behind", 503, "The archive holds events that the ledger lost",
+    "Nothing was kept: stop what writes, run `context-graph archive restore`, start again and send it again.",
+)  # fmt: skip
 STORE = Kind("store-unavailable", 503, "The store is not available", "Send the same again after Retry-After seconds.")
 MODEL = Kind("model-unavailable", 503, "A model is not available", "Send the same again after Retry-After seconds.")
 MODEL_MISSING = Kind(
@@ -110,10 +115,10 @@ BODY = (TOO_LARGE, MALFORMED, ENCODING)
 KINDS: tuple[Kind, ...] = (
     INVALID, TOO_LARGE, MALFORMED, BROKEN_BODY, ENCODING, CONFLICT, KEY_RUNNING, KEY_REUSED, UNKNOWN,
     NO_ROUTE, NO_KEY, BAD_KEY, NO_SCOPE, METHOD,
-    SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, STORE, MODEL, MODEL_MISSING, ARCHIVE, INTERNAL, NOT_NOW,
-    USER_ERASED, SESSION_ERASED, RECEIPT_ERASED, UNERASABLE, LOCKED,
+    SCHEMA_CONFLICT, EXISTS, QUOTA, OVERLOADED, NOT_REPLICATED, BEHIND, STORE, MODEL, MODEL_MISSING, ARCHIVE, INTERNAL,
+    NOT_NOW, USER_ERASED, SESSION_ERASED, RECEIPT_ERASED, UNERASABLE, LOCKED,
 )  # fmt: skip
-REFUSED = (QUOTA, OVERLOADED, NOT_REPLICATED)
+REFUSED = (QUOTA, OVERLOADED, NOT_REPLICATED, BEHIND)
 """What appending can be answered with beside the rest."""
 _BY_HTTP_STATUS = {405: METHOD, 413: TOO_LARGE, 422: INVALID, 400: MALFORMED}
 
@@ -159,6 +164,7 @@ _OF_TYPE: tuple[tuple[type[ContextGraphError], Kind], ...] = (  # the first that
     (SchemaConflict, SCHEMA_CONFLICT),
     (Overloaded, OVERLOADED),
     (NotReplicated, NOT_REPLICATED),
+    (LedgerBehind, BEHIND),
     (StoreUnavailable, STORE),
     (ModelUnavailable, MODEL),
     (ArchiveDamaged, ARCHIVE),

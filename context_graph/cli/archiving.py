@@ -8,22 +8,26 @@ from pathlib import Path
 from typing import TypeVar
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
 from context_graph.bootstrap import Resources, open_resources
-from context_graph.cli.configuration import find_redis, read_settings
+from context_graph.cli.configuration import embeddable_durability, find_redis, read_settings, with_folder_key
 from context_graph.cli.run import DataOption
 from context_graph.domain.event import iso
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
+from context_graph.local.redis_server import embedded_redis, running_url
 from context_graph.observability.logging import configure_logging
+from context_graph.settings import Settings
 from context_graph.store.archive import Archive
 from context_graph.store.archive_checking import ArchiveChecks, ArchiveReport
 from context_graph.store.archive_restoring import Restore
 from context_graph.workers import load_worker
 
 Answer = TypeVar("Answer")
+_NO_ARCHIVE = "there is no archive: set CG_ARCHIVE__URL, as file:///var/lib/cg or s3://bucket/prefix"
 
 archive = typer.Typer(name="archive", help="Old events outside Redis.", no_args_is_help=True)
 
@@ -64,7 +68,7 @@ def run(data: DataOption = None) -> None:
 def restore(data: DataOption = None) -> None:
     """Put every archived event back into an empty Redis, with ids, sessions and data keys. Interrupted: run it again.
 
-    Stop the API and the workers first.
+    Stop the API and the workers first. Without CG_REDIS_URL the data folder's Redis is started for it, and stopped.
     """
 
     async def every_partition(resources: Resources, found: Archive) -> None:
@@ -76,24 +80,41 @@ def restore(data: DataOption = None) -> None:
         if not partitions:
             typer.echo("the archive is empty")
 
-    _with_archive(data, every_partition)
+    settings = read_settings(data)
+    _quiet(settings)
+    if settings.redis_url is not None or running_url(settings.data_dir) is not None:
+        asyncio.run(_opened(find_redis(settings), every_partition))
+    else:
+        asyncio.run(_embedded(settings, every_partition))
 
 
 def _with_archive(data: Path | None, work: Callable[[Resources, Archive], Awaitable[Answer]]) -> Answer:
     """What `work` answers, on the settings' Redis and archive. Raises ConfigurationError when there is no archive."""
 
     settings = find_redis(read_settings(data))
+    _quiet(settings)
+    return asyncio.run(_opened(settings, work))
+
+
+def _quiet(settings: Settings) -> None:
     configure_logging(settings.model_copy(update={"log_level": "warning", "log_format": "console"}))
 
-    async def opened() -> Answer:
-        async with open_resources(settings) as resources:
-            if resources.archive is None:
-                raise ConfigurationError(
-                    "there is no archive: set CG_ARCHIVE__URL, as file:///var/lib/cg or s3://bucket/prefix"
-                )
-            return await work(resources, resources.archive)
 
-    return asyncio.run(opened())
+async def _opened(settings: Settings, work: Callable[[Resources, Archive], Awaitable[Answer]]) -> Answer:
+    async with open_resources(settings) as resources:
+        if resources.archive is None:
+            raise ConfigurationError(_NO_ARCHIVE)
+        return await work(resources, resources.archive)
+
+
+async def _embedded(settings: Settings, work: Callable[[Resources, Archive], Awaitable[Answer]]) -> Answer:
+    """The same on the data folder's own Redis, which runs as long as the work does, with the folder's master key."""
+    if settings.archive.url is None:
+        raise ConfigurationError(_NO_ARCHIVE)
+    durability = embeddable_durability(settings)
+    async with embedded_redis(settings.data_dir, durability=durability) as server:
+        keyed = with_folder_key(settings).model_copy(update={"redis_url": SecretStr(server.url)})
+        return await _opened(keyed, work)
 
 
 async def _reports(resources: Resources, found: Archive, *, deep: bool) -> list[ArchiveReport]:

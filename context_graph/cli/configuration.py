@@ -42,6 +42,15 @@ def find_redis(settings: Settings) -> Settings:
     return with_folder_key(settings).model_copy(update={"redis_url": SecretStr(url)})
 
 
+def embeddable_durability(settings: Settings) -> str:
+    """The durability profile, where the embedded Redis can have it. Raises ConfigurationError where it cannot."""
+    if settings.ledger.durability == "replicated":
+        raise ConfigurationError(
+            "CG_LEDGER__DURABILITY=replicated needs a Redis with a replica: name it in CG_REDIS_URL, or choose durable"
+        )
+    return settings.ledger.durability
+
+
 def with_folder_key(settings: Settings) -> Settings:
     """The settings with a master key: the one that is set, else the one that the data folder keeps, else none."""
     kept = read_text(DataFolder.at(settings.data_dir).master_key)

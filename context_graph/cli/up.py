@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from context_graph import __version__
 from context_graph.bootstrap import Resources, open_resources
 from context_graph.cli.client import ServiceClient
-from context_graph.cli.configuration import read_settings
+from context_graph.cli.configuration import embeddable_durability, read_settings
 from context_graph.cli.up_output import Output
 from context_graph.cli.up_sample import ingest_sample, show_memory, summarise
 from context_graph.errors import ConfigurationError, TemporaryError
@@ -99,13 +99,13 @@ async def _until_stopped(options: _Options, output: Output) -> None:
 async def _run(options: _Options, output: Output) -> None:
     output.line(f"Context Graph {__version__}, data in {options.folder.root}", "bold")
     with options.folder.held():
-        options = _with_master_key(_with_free_port(options))
+        options = _with_free_port(options)
         options.folder.set_aside_long_logs()
         async with AsyncExitStack() as stack:
             stack.callback(options.folder.api_url.unlink, missing_ok=True)
             embedded = None
             if options.settings.redis_url is None:
-                durability = _embeddable(options.settings)
+                durability = embeddable_durability(options.settings)
                 embedded = await stack.enter_async_context(prepared_redis(options.folder, durability=durability))
             supervisor = await stack.enter_async_context(Supervisor(output.note))
             with output.step("Redis") as show:
@@ -114,6 +114,7 @@ async def _run(options: _Options, output: Output) -> None:
                     await until_answering(embedded, child)
                     options = _with_redis(options, embedded.url)
                 show(await _describe_redis(options.settings))
+            options = _with_master_key(options)  # a new one only when nothing sealed waits to be restored
             key, new_key = await _tenant_and_key(options, output)
             _start_service(options, supervisor)
             with output.step("API and workers") as show:
@@ -127,14 +128,6 @@ async def _run(options: _Options, output: Output) -> None:
                     await show_memory(client, output)
             output.ready(options.base_url, options.folder, key, options.settings.api.key_header, new_key=new_key)
             await asyncio.Event().wait()  # until a signal cancels this
-
-
-def _embeddable(settings: Settings) -> str:
-    if settings.ledger.durability == "replicated":
-        raise ConfigurationError(
-            "CG_LEDGER__DURABILITY=replicated needs a Redis with a replica: name it in CG_REDIS_URL, or choose durable"
-        )
-    return settings.ledger.durability
 
 
 def _with_redis(options: _Options, url: str) -> _Options:
@@ -178,11 +171,12 @@ async def _describe_redis(settings: Settings) -> str:
     await wait_until_ready(url, 10.0)
     async with open_resources(settings) as resources:
         facts = await read_redis_facts(resources.ledger_redis)
-        events = [
-            await resources.ledger.length(partition)
-            for tenant in await resources.tenants.all()
-            for partition in tenant.partitions
-        ]
+        partitions = [partition for tenant in await resources.tenants.all() for partition in tenant.partitions]
+        watch = resources.archive_watch
+        behind = () if watch is None else await watch.problems(partitions)
+        if behind:  # nothing is started on it: a tenant and a key made now would be in the restore's way, too
+            raise ConfigurationError("\n".join(behind))
+        events = [await resources.ledger.length(partition) for partition in partitions]
     known = f"found {sum(events):,} events of earlier runs" if sum(events) else "empty"
     return f"{facts.version} with search {facts.search_version or 'MISSING'}, {known}"
 

@@ -65,6 +65,8 @@ class Facts:
     """CG_LEDGER__REPLICAS."""
     events: int = 0
     archive: ArchiveFacts | None = None
+    behind: tuple[str, ...] = ()
+    """Of each partition that lacks events which the archive holds: what, and what to do."""
     sealed: bool = True
     """Whether there is a master key."""
 
@@ -171,13 +173,19 @@ def _sealing(facts: Facts) -> list[Finding]:
     return [Finding("warn", "erasure", words, remedy)]
 
 
+def _behind(facts: Facts) -> list[Finding]:
+    remedy = "nothing is taken there until then"
+    return [Finding("wrong", "archive", problem, remedy) for problem in facts.behind]
+
+
 def _archive(facts: Facts) -> list[Finding]:
     archive = facts.archive
     if archive is None:
         return []
-    if archive.problems:
+    others = [problem for problem in archive.problems if problem not in facts.behind]
+    if others or facts.behind:
         remedy = "run `context-graph archive verify` and bring back what it names; nothing is trimmed meanwhile"
-        return [Finding("wrong", "archive", problem, remedy) for problem in archive.problems]
+        return [Finding("wrong", "archive", problem, remedy) for problem in others]
     newest = "" if archive.newest_ms is None else f", the newest {archive.newest_ms / 3_600_000:,.1f} h old"
     words = f"{archive.events:,} events in {archive.url}{newest}; {facts.events:,} in Redis"
     return [Finding("ok", "archive", words)]
@@ -206,6 +214,7 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _memory,
     _models,
     _ledger,
+    _behind,
     _archive,
     _sealing,
     _indexes,

@@ -106,6 +106,14 @@ class Archive:
         self._catalogues[partition] = catalogue = catalogue_of(found.values())
         return catalogue
 
+    async def newest(self, partition: Partition) -> Position | None:
+        """The last archived position by the manifests' names alone; None where there is no manifest.
+
+        Raises ArchiveUnavailable.
+        """
+        names = [name for name in await self.files.sizes(partition) if name.endswith(".json")]
+        return max((segments.last_of_name(partition, name) for name in names), default=None)
+
     async def read_manifest(self, partition: Partition, name: str) -> Manifest:
         """A manifest from its file. Raises ArchiveDamaged."""
         manifest = segments.decode_manifest(await self.files.read(partition, name), name)

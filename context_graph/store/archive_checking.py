@@ -16,9 +16,10 @@ from context_graph.domain.position import Position
 from context_graph.errors import ArchiveDamaged
 from context_graph.store import archive_segments as segments
 from context_graph.store.archive import Archive, Catalogue, catalogue_of
+from context_graph.store.archive_continuity import continuity
 from context_graph.store.archive_keys import ArchivedKeys, is_about_keys, key_file, tags_of
 from context_graph.store.archive_segments import Manifest
-from context_graph.store.archive_writing import continuity, missing_files
+from context_graph.store.archive_writing import missing_files
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.history import ARCHIVED, TRIMMED
 from context_graph.store.keys import PartitionKeys

@@ -15,7 +15,7 @@ from typing import Any
 
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.errors import ConfigurationError
+from context_graph.errors import ConfigurationError, VaultLocked
 from context_graph.store.archive import Archive, Catalogue
 from context_graph.store.archive_keys import ArchivedKeys, erased_by
 from context_graph.store.archive_segments import Record
@@ -59,13 +59,19 @@ class Restore:
 
         The keys come last, and of them none that a tombstone or the archive names as erased.
         Nothing may write to the partition meanwhile. Raises ConfigurationError where the stream holds other entries,
+        VaultLocked where events are sealed and no master key is known (nothing is restored then),
         ArchiveDamaged at what is missing or changed (what came before is restored), StoreUnavailable.
         """
         catalogue = await self._archive.refresh(partition)
         if catalogue.end is None:
             return Restored(0, 0)
-        await self._ensure_tenant(catalogue)
         kept = await self._keys.restorable(partition, catalogue)
+        if kept.pepper is not None and not self._vault.enabled:
+            raise VaultLocked(
+                f"the archive of {partition} has sealed events, and no master key is known: set CG_VAULT__MASTER_KEY "
+                "to the one they were sealed by, or put it into the file master-key of the data folder"
+            )
+        await self._ensure_tenant(catalogue)
         await self._vault.keys.check_pepper(partition, kept.pepper)
         keys = PartitionKeys(partition)
         with store_errors("reading how far the ledger is trimmed"):

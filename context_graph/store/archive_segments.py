@@ -91,6 +91,14 @@ class Manifest:
         return f"{self.stem}.json"
 
 
+def last_of_name(partition: Partition, name: str) -> Position:
+    """The last position of a segment by the name of its manifest. Raises ArchiveDamaged when that is none."""
+    try:
+        return Position.of_sort_key(partition.bucket, name.removesuffix(".json").partition("_")[2])
+    except ValueError as error:
+        raise ArchiveDamaged(f"{name} in the archive's folder of {partition} is no name of a manifest") from error
+
+
 def build(
     partition: Partition, buckets: int, previous: Position | None, records: Sequence[Record], created_at: int
 ) -> tuple[Manifest, bytes]:

@@ -28,6 +28,7 @@ from context_graph.errors import ArchiveDamaged, TemporaryError
 from context_graph.store import archive_segments as segments
 from context_graph.store import codec
 from context_graph.store.archive import Archive, Catalogue
+from context_graph.store.archive_continuity import continuity
 from context_graph.store.archive_keys import ArchivedKeys, key_file
 from context_graph.store.archive_segments import Manifest, RawEntry, Record
 from context_graph.store.connection import RedisClient, store_errors
@@ -302,30 +303,6 @@ def missing_files(catalogue: Catalogue, sizes: dict[str, int]) -> list[str]:
                 f"its manifest says {segment.compressed_bytes}"
             )
     return problems
-
-
-async def continuity(redis: RedisClient, partition: Partition, catalogue: Catalogue) -> list[str]:
-    """Why stream and archive are not one sequence, in words; nothing when they are."""
-    keys = PartitionKeys(partition)
-    end = catalogue.end
-    pipe = redis.pipeline(transaction=False)
-    pipe.hget(keys.archived, TRIMMED)
-    pipe.xrange(keys.ledger, "-", "+", count=1)
-    if end is not None:
-        pipe.xrange(keys.ledger, end.stream_id, end.stream_id)
-    with store_errors("comparing the stream with the archive"):
-        raw, first, at_end = [*await pipe.execute(), None][:3]
-    trimmed = None if raw is None else Position.of_stream_id(partition.bucket, raw.decode())
-    if trimmed is not None and (end is None or end < trimmed):
-        ends = "is empty" if end is None else f"ends at {end.stream_id}"
-        return [f"the archive of {partition} {ends}, but the stream was trimmed through {trimmed.stream_id}"]
-    if end is None or at_end or (trimmed is not None and trimmed >= end):
-        return []
-    stream = "is empty" if not first else "does not hold that event"
-    return [
-        f"the archive of {partition} ends at {end.stream_id}, and the stream {stream}: "
-        "Redis lost events; stop what writes and run `context-graph archive restore`"
-    ]
 
 
 def _record(entry: RawEntry, identity: tuple[str, str] | None, hashes: dict[str, bytes | None]) -> Record:

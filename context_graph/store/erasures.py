@@ -38,7 +38,9 @@ class Erasures:
         return None if raw is None else _decoded(raw)
 
     async def of(self, tenant: Tenant, subject: Subject) -> Erasure | None:
-        """The erasure of a subject, or None when it was never erased."""
+        """The erasure of a subject, or None when it was never erased. Raises StoreUnavailable, LedgerBehind."""
+        for partition in _partitions(tenant, subject):  # asking makes a tag, which a restore must find unmade
+            await self._ledger.check_whole(partition)
         known = await self._vault.erasure_of(_partitions(tenant, subject)[0], subject)
         return None if known is None else await self.get(tenant, known)
 
@@ -76,6 +78,7 @@ class Erasures:
         return erasure
 
     async def _strike_in(self, partition: Partition, erasure: Erasure, subject: Subject) -> Strike:
+        await self._ledger.check_whole(partition)  # before a tag is made that an archive to be restored does not know
         _, tag, strike = await self._vault.destroy(partition, subject, erasure.id)
         tombstone = Envelope(
             event_id=EventId(erasure.id),

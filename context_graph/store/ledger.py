@@ -20,6 +20,7 @@ from context_graph.errors import LeaseLostError
 from context_graph.settings import VaultSettings
 from context_graph.store import codec
 from context_graph.store.archive import Archive
+from context_graph.store.archive_continuity import ArchiveWatch
 from context_graph.store.archive_segments import RawEntry
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.entries import Entry, entry_of
@@ -75,12 +76,16 @@ class Ledger:
         upcasters: Upcasters = UPCASTERS,
         archive: Archive | None = None,
         vault: Vault | None = None,
+        *,
+        watch: ArchiveWatch | None = None,
     ) -> None:
         """`replication`: appends are answered when that many replicas hold them. `archive`: where the trimmed are.
 
-        `vault`: seals what is appended and opens what is read; absent: one without a master key.
+        `vault`: seals what is appended and opens what is read; absent: one without a master key. `watch`: refuses
+        appends to a partition of which the archive knows more than Redis.
         """
         self._redis = redis
+        self._watch = watch
         self._vault = vault if vault is not None else Vault(redis, VaultSettings())
         self._history = History(redis, archive)
         self._upcasters = upcasters
@@ -98,10 +103,12 @@ class Ledger:
 
         Safe to repeat: what a lost answer left behind comes back as a duplicate. `lease`: one of this partition that
         must be its holder's in the very step of appending, whatever has held that up. Raises StoreUnavailable; its kind
-        NotReplicated says that the events are in the ledger, but on too few replicas yet; and LeaseLost.
+        NotReplicated says that the events are in the ledger, but on too few replicas yet, LedgerBehind that Redis lost
+        what the archive has; and LeaseLost.
         """
         if not events:
             return []
+        await self.check_whole(partition)
         sealed = await self._vault.seal(partition, events)
         if not any(what.erased for what in sealed):
             return await self._append_sealed(partition, events, sealed, lease)
@@ -110,6 +117,11 @@ class Ledger:
         answers = iter(await self._append_sealed(partition, left, bodies, lease) if kept else [])
         nowhere = Position.of_stream_id(partition.bucket, _NOWHERE)
         return [next(answers) if what.erased is None else Appended("erased", nowhere, what.erased) for what in sealed]
+
+    async def check_whole(self, partition: Partition) -> None:
+        """Return when the ledger knows what the archive has of a partition. Raises LedgerBehind, StoreUnavailable."""
+        if self._watch is not None:
+            await self._watch.check(partition)
 
     async def _append_sealed(
         self, partition: Partition, events: Sequence[Appendable], sealed: Sequence[Sealed], lease: Lease | None
