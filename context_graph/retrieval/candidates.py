@@ -178,6 +178,10 @@ class Candidates:
             frontier = {key: score for key, score in new.items() if key in pool.turns}
             if not frontier:
                 break
+        if ask.beside:
+            halves = _other_halves(pool, linked)
+            await self._read(pool, ask, list(halves)[: ask.max_nodes])
+            linked |= {key: score for key, score in halves.items() if key in pool.turns}
         for key, score in linked.items():
             match = pool.matches.get(key, Match())
             pool.matches[key] = replace(match, linked=max(match.linked, score))
@@ -293,6 +297,17 @@ def _linked(pool: Pool, frontier: Mapping[DocumentKey, float]) -> dict[DocumentK
             linked = (key[0], other)
             reached[linked] = max(reached.get(linked, 0.0), score * _FALL_OFF)
     return reached
+
+
+def _other_halves(pool: Pool, linked: Mapping[DocumentKey, float]) -> dict[DocumentKey, float]:
+    """What the pool has only half of: results of its calls and calls of its results, which are not to be parted."""
+    missing: dict[DocumentKey, float] = {}
+    for key, turn in pool.turns.items():
+        if _is_tool(turn):
+            others = turn.effects if turn.stored.document.event_type == "tool.call" else turn.causes
+            score = max(pool.matches.get(key, Match()).own, linked.get(key, 0.0)) * _FALL_OFF
+            missing |= {(key[0], other): score for other in others if (key[0], other) not in pool.turns}
+    return missing
 
 
 def _is_tool(turn: Turn) -> bool:
