@@ -20,7 +20,7 @@ from context_graph.bootstrap import open_resources
 from context_graph.settings import Settings
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
 from tests.api_process import api_process
-from tests.events import event, post_all
+from tests.events import event, post_all, settled
 from tests.service import Service
 from tests.sse import Message, tailing
 
@@ -131,6 +131,7 @@ async def test_a_place_that_was_trimmed_is_a_gap_and_the_rest_follows(
     service: Service, http: httpx2.AsyncClient
 ) -> None:
     results = await post_all(http, [event(number) for number in range(10)])
+    await settled(http, results)  # what the stages had not read would be lost, and the service not ready
     async with open_resources(service.settings) as resources:
         tenant = await resources.tenants.ensure(service.tenant, 1)
         key = PartitionKeys(tenant.partitions[0]).ledger
