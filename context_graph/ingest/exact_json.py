@@ -2,18 +2,20 @@
 
 orjson reads such an integer as the nearest float, and what was stored would not be what was sent: two different numbers
 would be the same content. A number that long has 19 digits or more, so a body without such a run is read by orjson
-alone; the rare other one is read again by the standard library.
+alone; the rare other one is read again by the standard library. The run is looked for by turning every digit into one
+and searching for nineteen of it: 0.3 µs for an event of 400 bytes, where a regular expression takes longer than orjson
+does to read it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import orjson
 
-_LONG = re.compile(rb"\d{19}")
+_ALL_ONE = bytes.maketrans(b"0123456789", b"0" * 10)
+_LONG = b"0" * 19
 _LEAST, _MOST = -(2**63), 2**64 - 1
 _DIGITS = 40  # that are read of an integer: it is too large in any case
 
@@ -21,7 +23,7 @@ _DIGITS = 40  # that are read of an integer: it is too large in any case
 def parse_exactly(body: bytes) -> Any:
     """The JSON value; an integer that does not fit 64 bits is a Python int. Raises orjson.JSONDecodeError."""
     value = orjson.loads(body)
-    if _LONG.search(body) is None:
+    if _LONG not in body.translate(_ALL_ONE):
         return value
     try:
         return json.loads(body, parse_int=lambda digits: int(digits[:_DIGITS]))

@@ -108,7 +108,7 @@ class Vault:
             return [Sealed(event.body, codec.content_hash(event.body)) for event in events]
         parts = [self._parts(event) for event in events]
         # Events of a batch share their subjects: what follows from these is worked out once for each combination.
-        about = {who: self._subjects(*who) for _, who in parts if who is not None}
+        about = {who: self._subjects(*who) for who in {who for _, who in parts if who is not None}}
         tags = await self.keys.tags(partition, {subject for subjects in about.values() for subject in subjects})
         groups = {who: tuple(sorted(tags[subject] for subject in subjects)) for who, subjects in about.items()}
         keys = await self.keys.to_seal(partition, {group for group in groups.values() if group})
