@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = tuple[int, Any]
+from tests.scripted_server import Answer, scripted_server
 
 
 def vector_of(text: str, dimensions: int = 384) -> list[float]:
@@ -41,34 +39,12 @@ def embedding_server() -> Iterator[EmbeddingServer]:
     """The server on a free port of this machine; stopped behind the block."""
     served = EmbeddingServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            served.requests.append(asked)
-            served.headers.append({name.lower(): value for name, value in self.headers.items()})
-            if served.slow is not None:
-                served.slow.wait(30)
-            status, said = served.answer(asked)
-            body = said if isinstance(said, bytes) else json.dumps(said).encode()
-            try:
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            except (BrokenPipeError, ConnectionResetError):
-                return  # a client that did not want to wait
+    def answer(asked: dict[str, Any], headers: dict[str, str]) -> Answer:
+        served.requests.append(asked)
+        served.headers.append(headers)
+        if served.slow is not None:
+            served.slow.wait(30)
+        return served.answer(asked)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="embedding server")
-    thread.start()
-    served.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with scripted_server("embedding server", answer) as served.url:
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.scripted_server import Answer, scripted_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +39,15 @@ def llm_server() -> Iterator[LlmServer]:
     """The server on a free port of this machine; stopped behind the block."""
     served = LlmServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            served.requests.append(asked)
-            reply = served.answer(asked)
-            if reply.after is not None:
-                reply.after.wait(30)
-            body = json.dumps(
-                _completion(reply) if reply.status == 200 else {"error": {"message": reply.text}}
-            ).encode()
-            try:
-                self.send_response(reply.status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            except (BrokenPipeError, ConnectionResetError):
-                return  # a client that did not want to wait
+    def answer(asked: dict[str, Any], _: dict[str, str]) -> Answer:
+        served.requests.append(asked)
+        reply = served.answer(asked)
+        if reply.after is not None:
+            reply.after.wait(30)
+        return reply.status, _completion(reply) if reply.status == 200 else {"error": {"message": reply.text}}
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="llm server")
-    thread.start()
-    served.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with scripted_server("llm server", answer) as served.url:
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _completion(reply: Reply) -> dict[str, Any]:

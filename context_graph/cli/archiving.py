@@ -144,5 +144,5 @@ def _tell(reports: list[ArchiveReport]) -> None:
     for report in reports:
         for note in report.notes:
             typer.echo(f"note   {report.partition}: {note}")
-        for problem in report.problems:
+        for problem in dict.fromkeys(report.problems):
             typer.echo(f"wrong  {report.partition}: {problem}")

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 BASELINE = (7, 4)
 """The oldest Redis that the service supports: the first with hash-field expiry and the current stream commands."""
 
+PACKED_HASH = 16_384
+"""`hash-max-listpack-value` that documents and vectors need to be lists: as tables they take twice the memory."""
+
 NEARLY_FULL = 0.9
 """Share of `maxmemory` above which an operator should act; at 1.0 Redis refuses every write."""
 
@@ -35,6 +38,8 @@ class RedisFacts:
     last_rewrite_ok: bool
     replicas: int
     """Connected replicas."""
+    packed_hash: int | None = None
+    """`hash-max-listpack-value`, bytes."""
 
     @property
     def used_share(self) -> float:

@@ -22,7 +22,7 @@ from time import perf_counter
 import orjson
 
 from context_graph.domain.partition import Tenant
-from context_graph.errors import ContextGraphError, EventConflict, FieldProblem, InvalidInput, TemporaryError
+from context_graph.errors import ContextGraphError, Erased, EventConflict, FieldProblem, InvalidInput, TemporaryError
 from context_graph.ingest.exact_json import parse_exactly
 from context_graph.ingest.import_summary import ImportSummary, ImportTally
 from context_graph.ingest.ingest import Ingest, Outcome
@@ -190,5 +190,8 @@ def _problems_of(outcome: Outcome) -> list[FieldProblem]:
         case EventConflict() as error:
             remedy = "use a new event_id, or send exactly the same content"
             return [FieldProblem("/event_id", str(error), remedy, "event-conflict")]
-        case error:  # erased people and sessions
+        case Erased() as error:
+            remedy = "leave it out: sending it again changes nothing"
+            return [FieldProblem("", str(error), remedy, f"{error.kind}-erased")]
+        case error:
             return [FieldProblem("", str(error), "leave it out: sending it again changes nothing", "refused")]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from context_graph.domain.findings import Finding
-from context_graph.domain.redis_safety import NEARLY_FULL, RedisFacts, redis_findings
+from context_graph.domain.redis_safety import NEARLY_FULL, PACKED_HASH, RedisFacts, redis_findings
 from context_graph.domain.stages import StageLimits, StageProgress, stage_findings
 
 
@@ -116,6 +116,14 @@ def _memory(facts: Facts) -> list[Finding]:
     return [Finding("ok", "memory", words)]
 
 
+def _packing(facts: Facts) -> list[Finding]:
+    packed = None if facts.redis is None else facts.redis.packed_hash
+    if packed is None or packed >= PACKED_HASH:
+        return []
+    words = f"hash-max-listpack-value is {packed}: documents and vectors take twice the memory"
+    return [Finding("warn", "memory", words, f"set `hash-max-listpack-value {PACKED_HASH}`")]
+
+
 def _models(facts: Facts) -> list[Finding]:
     return [_model(model, facts.dimensions) for model in facts.models]
 
@@ -212,6 +220,7 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _reachable,
     _configuration,
     _memory,
+    _packing,
     _models,
     _ledger,
     _behind,

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from context_graph.domain.redis_safety import fsync_for, is_old
+from context_graph.domain.redis_safety import PACKED_HASH, fsync_for, is_old
 from context_graph.errors import ConfigurationError
 from context_graph.local.data_folder import DataFolder, read_text, take_lock, write_secret
 from context_graph.local.process import Child, Program, last_lines
@@ -259,7 +259,7 @@ def _configuration(folder: DataFolder, files: ServerFiles, port: int, password: 
         'save ""',
         "maxmemory-policy noeviction",
         # Documents and vectors are small hashes of a few long values: as lists they take half the memory of tables.
-        "hash-max-listpack-value 16384",
+        f"hash-max-listpack-value {PACKED_HASH}",
         "zset-max-listpack-value 256",
     ]
     if files.search is not None:

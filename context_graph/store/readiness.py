@@ -63,6 +63,7 @@ async def read_redis_facts(client: RedisClient) -> RedisFacts:
         last_append_ok=info.get("aof_last_write_status", "ok") == "ok",
         last_rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
         replicas=int(info.get("connected_slaves", 0)),
+        packed_hash=int(packed) if (packed := configuration.get("hash-max-listpack-value")) is not None else None,
     )
 
 
@@ -75,9 +76,9 @@ async def memory_share(client: RedisClient) -> float:
 
 
 async def _configuration(client: RedisClient) -> dict[str, str]:
-    """The two settings that INFO does not show on every server; empty where CONFIG is forbidden."""
+    """The settings that INFO does not show on every server; empty where CONFIG is forbidden."""
     try:
-        answer: Any = await client.config_get("appendfsync", "maxmemory-policy")
+        answer: Any = await client.config_get("appendfsync", "maxmemory-policy", "hash-max-listpack-value")
     except exceptions.NoPermissionError:
         return {}
     except exceptions.ResponseError as error:

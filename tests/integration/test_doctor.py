@@ -13,7 +13,7 @@ import pytest
 from context_graph.bootstrap import Resources
 from context_graph.cli.doctor import gather
 from context_graph.domain.findings import Finding
-from context_graph.domain.redis_safety import RedisFacts, redis_problems, version_numbers
+from context_graph.domain.redis_safety import PACKED_HASH, RedisFacts, redis_problems, version_numbers
 from context_graph.domain.stages import PROJECTION, StageLimits, StageProgress
 from context_graph.local.checks import Facts, IndexFacts, ModelFacts, examine
 from context_graph.local.data_folder import DataFolder
@@ -75,6 +75,7 @@ def test_nothing_is_said_against_a_healthy_service() -> None:
         (_with_redis(eviction="allkeys-lru"), "wrong", "allkeys-lru", "noeviction"),
         (_with_redis(last_append_ok=False), "wrong", "last write", "disk"),
         (_with_redis(last_rewrite_ok=False), "wrong", "last rewrite", "disk"),
+        (_with_redis(packed_hash=64), "warn", "twice the memory", "hash-max-listpack-value 16384"),
         (_with_redis(max_memory=0), "warn", "without a limit", "maxmemory"),
         (_with_redis(used_memory=950), "warn", "nearly full", "more memory"),
         (_with_redis(used_memory=1000), "wrong", "writes are refused", "more memory"),
@@ -133,6 +134,7 @@ async def test_facts_of_a_real_server_follow_its_configuration(tmp_path: Path) -
         await client.config_set("appendonly", "no")
         facts = await read_redis_facts(client)
     assert (facts.max_memory, facts.eviction, facts.fsync) == (64 * 2**20, "allkeys-lru", "always")
+    assert facts.packed_hash == PACKED_HASH
     assert 0 < facts.used_share < 1
     assert not facts.append_only
     assert len(redis_problems(facts, "fast")) == 2

@@ -250,7 +250,10 @@ async def test_somebody_unknown_can_be_erased_in_advance(http: httpx2.AsyncClien
     answer = await http.delete("/v1/users/who%2Fever?wait_ms=60000")
     assert answer.status_code == 200, answer.text
     assert answer.json()["keys_destroyed"] == []
-    assert (await http.post("/v1/events", json=event(1, user_id="who/ever"))).status_code == 410
+    refused = event(1, user_id="who/ever")
+    assert (await http.post("/v1/events", json=refused)).status_code == 410
+    imported = (await http.post("/v1/events/import", content=orjson.dumps(refused))).json()
+    assert imported["first_errors"][0]["code"] == "user-erased"
 
 
 async def test_erasure_needs_the_admin_scope_and_a_certificate_its_own_tenant(
