@@ -26,7 +26,7 @@ def _items(texts: list[str], sections: list[int]) -> list[Item]:
                 event_type="user.message", session_id="s", agent_id="a", occurred_at=1_788_000_000_000 + n * _DAY,
                 origin=("user", "tool")[n % 2],
             ),
-            section=SECTIONS[section], text=text, score=1.0, channels={}, reason="", rank=n + 1, bond=f"e{n}",
+            section=SECTIONS[section], text=text, score=1.0, channels={}, rank=n + 1, bond=f"e{n}",
         )
         for n, (section, text) in enumerate(rows)
     ]  # fmt: skip

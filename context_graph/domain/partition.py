@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from context_graph.domain.event import SessionId, TenantId
 from context_graph.domain.quota import UNLIMITED, Quotas
@@ -17,9 +18,11 @@ from context_graph.domain.quota import UNLIMITED, Quotas
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
-    """One bucket of one tenant."""
+class Partition(NamedTuple):
+    """One bucket of one tenant.
+
+    A named tuple, as Position is: it is part of the key of every document of a query's pool.
+    """
 
     tenant: TenantId
     bucket: int

@@ -20,9 +20,10 @@ from context_graph.retrieval import ranking
 from context_graph.retrieval.items import Candidate
 from context_graph.retrieval.ranking import Match, Placed
 from context_graph.retrieval.request import AsOf
+from context_graph.retrieval.together import together
 from context_graph.store.documents import StoredDocument
 from context_graph.store.graph import Graph
-from context_graph.store.index import Index, Turn
+from context_graph.store.index import Index, Turn, Wanted
 from context_graph.store.queries import Searcher
 
 DocumentKey = tuple[Partition, str]
@@ -38,7 +39,7 @@ class Ask:
     """One question to the channels: what is understood, filters, as-of, how many of each channel.
 
     `depth` causal steps from the best matches, at most `max_nodes` events that way; `beside`: also the turns beside
-    matches that match nothing themselves.
+    matches that match nothing themselves; `opinions`: with what feedback said of each, as its own partition knows.
     """
 
     understanding: Understanding
@@ -48,11 +49,17 @@ class Ask:
     depth: int = 0
     max_nodes: int = 200
     beside: bool = True
+    opinions: bool = False
 
     @property
     def until(self) -> int | None:
         """Of the ledger's clock, ms: no index needs to say more."""
         return self.as_of.ms if self.as_of is not None else None
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether neither filters nor a moment leave anything out."""
+        return self.as_of is None and not self.filters.conditions and not self.filters.alternatives
 
     @property
     def by_entity(self) -> bool:
@@ -114,7 +121,7 @@ class Candidates:
         words = ask.understanding.terms if use_text else ()
         text, near = await asyncio.gather(self._matching(tenant, ask, words), self._near(tenant, ask, vector))
         pool = Pool({}, {})
-        await self._read(pool, ask, dict.fromkeys((*near, *text)))
+        await self._read(pool, ask, dict.fromkeys((*near, *text)), linked=ask.depth > 0)
         # Relative to what may be shown alone: an index knows of a position no more than its millisecond.
         pool.matches = _matches(_within(text, pool.turns), _within(near, pool.turns))
         await self._widen(pool, ask)
@@ -123,15 +130,13 @@ class Candidates:
     async def speakers(self, partitions: Sequence[Partition], ask: Ask, known: Iterable[str]) -> list[str]:
         """Those of these agents who have said something within the filters and the as-of."""
         names = list(known)
-        found = await asyncio.gather(
-            *(self._searcher.agents_within(p, names, ask.filters, ask.until) for p in partitions)
-        )
+        found = await together([self._searcher.agents_within(p, names, ask.filters, ask.until) for p in partitions])
         return list(dict.fromkeys(name for names in found for name in names))
 
     async def latest(self, tenant: Tenant, ask: Ask) -> list[Candidate]:
         """The latest documents of the scope, for a request without a query."""
-        found = await asyncio.gather(
-            *(self._searcher.latest(partition, ask.filters, ask.limit, ask.until) for partition in tenant.partitions)
+        found = await together(
+            [self._searcher.latest(partition, ask.filters, ask.limit, ask.until) for partition in tenant.partitions]
         )
         keys = [(partition, doc_id) for partition, ids in zip(tenant.partitions, found, strict=True) for doc_id in ids]
         pool = Pool({}, {})
@@ -147,8 +152,8 @@ class Candidates:
         return [_recent(key, pool.turns[key], place) for place, key in enumerate(known)]
 
     async def _matching(self, tenant: Tenant, ask: Ask, words: Sequence[str]) -> dict[DocumentKey, float]:
-        found = await asyncio.gather(
-            *(self._searcher.matching(p, words, ask.filters, ask.limit, ask.until) for p in tenant.partitions)
+        found = await together(
+            [self._searcher.matching(p, words, ask.filters, ask.limit, ask.until) for p in tenant.partitions]
         )
         return _keyed(tenant, found)
 
@@ -156,8 +161,8 @@ class Candidates:
         made = await vector if vector is not None else None
         if made is None:
             return {}
-        found = await asyncio.gather(
-            *(self._searcher.near(p, made, ask.filters, ask.limit, ask.until) for p in tenant.partitions)
+        found = await together(
+            [self._searcher.near(p, made, ask.filters, ask.limit, ask.until) for p in tenant.partitions]
         )
         return _keyed(tenant, found)
 
@@ -167,24 +172,36 @@ class Candidates:
         beside = _by_partition(keys, placed, ranking.promising(placed, _BESIDE)) if ask.beside else {}
         seeds = sorted(keys, key=lambda key: -pool.matches[key].own)[:_SEEDS] if ask.depth else []
         linked: dict[DocumentKey, float] = {}
+        others: dict[DocumentKey, Turn] = {}
+        halves = ask.max_nodes if ask.beside else 0
         frontier = {key: pool.matches[key].own for key in seeds}
         frontier |= {key: pool.matches[key].own for key in keys if _is_tool(pool.turns[key])} if ask.beside else {}
         for step in range(max(1, ask.depth)):
             reached = _linked(pool, frontier)
             new = {key: score for key, score in reached.items() if key not in linked and key not in frontier}
             new = dict(list(new.items())[: max(0, ask.max_nodes - len(linked))])
-            await self._read(pool, ask, new, beside if step == 0 else {})
+            places = beside if step == 0 else {}
+            others |= await self._read(pool, ask, new, places, linked=step + 1 < ask.depth, halves=halves)
             linked |= new
             frontier = {key: score for key, score in new.items() if key in pool.turns}
             if not frontier:
                 break
         if ask.beside:
-            halves = _other_halves(pool, linked)
-            await self._read(pool, ask, list(halves)[: ask.max_nodes])
-            linked |= {key: score for key, score in halves.items() if key in pool.turns}
+            linked |= await self._other_halves(pool, ask, linked, others)
         for key, score in linked.items():
             match = pool.matches.get(key, Match())
-            pool.matches[key] = replace(match, linked=max(match.linked, score))
+            pool.matches[key] = match._replace(linked=max(match.linked, score))
+
+    async def _other_halves(
+        self, pool: Pool, ask: Ask, linked: Mapping[DocumentKey, float], others: Mapping[DocumentKey, Turn]
+    ) -> dict[DocumentKey, float]:
+        """Add what the pool has only half of, with its matches. `others`: what was read for that already."""
+        halves = dict(list(_other_halves(pool, linked).items())[: ask.max_nodes])
+        await self._read(pool, ask, [key for key in halves if key not in others and key not in linked])
+        for key in halves:
+            if key in others:
+                pool.turns[key] = others[key]
+        return {key: score for key, score in halves.items() if key in pool.turns}
 
     async def _read(
         self,
@@ -192,8 +209,15 @@ class Candidates:
         ask: Ask,
         keys: Iterable[DocumentKey],
         places: Mapping[Partition, Sequence[tuple[str, int]]] | None = None,
-    ) -> None:
-        """Put the documents of these keys and places into the pool, those that pass the filters and the as-of."""
+        *,
+        linked: bool = False,
+        halves: int = 0,
+    ) -> dict[DocumentKey, Turn]:
+        """Put the documents of these keys and places into the pool, those that pass the filters and the as-of.
+
+        `linked`: with causes and effects; those of tools' calls and results are always read. Returns up to `halves`
+        results of calls and calls of results that the pool lacks.
+        """
         ids: dict[Partition, list[str]] = {partition: [] for partition in places or {}}
         for partition, doc_id in keys:
             if (partition, doc_id) not in pool.turns:
@@ -204,16 +228,24 @@ class Candidates:
                 ids[partition] += [pool.there[session][place] for session, place in pairs]
             at = {}
         partitions = list(ids)
-        found = await asyncio.gather(
-            *(self._index.read_turns(p, ids[p], at.get(p, ()), entities=ask.by_entity) for p in partitions)
-        )
-        checked = ask.checked
-        for partition, turns in zip(partitions, found, strict=True):
-            allowed = [turn for turn in turns if _allowed(turn.stored, ask, checked)]
-            if ask.as_of is not None:
-                allowed = await self._placed_as_of(partition, pool, allowed, ask.as_of)
-            for turn in allowed:
+        what = Wanted(ask.by_entity, linked, ask.opinions, halves)
+        known = [key[1] for key in pool.turns] if halves else ()  # of all partitions: nobody has ids of another
+        read = self._index.read_turns
+        found = await together([read(p, ids[p], at.get(p, ()), what, known) for p in partitions])
+        others: dict[DocumentKey, Turn] = {}
+        for partition, (turns, missing) in zip(partitions, found, strict=True):
+            for turn in await self._allowed(partition, pool, ask, turns):
                 pool.turns.setdefault((partition, turn.stored.document.id), turn)
+            others |= {(partition, t.stored.document.id): t for t in await self._allowed(partition, pool, ask, missing)}
+        return others
+
+    async def _allowed(self, partition: Partition, pool: Pool, ask: Ask, turns: Sequence[Turn]) -> Sequence[Turn]:
+        """Those that pass the filters and the as-of, with their places then."""
+        if ask.unbounded:
+            return turns
+        checked = ask.checked
+        allowed = [turn for turn in turns if _allowed(turn.stored, ask, checked)]
+        return allowed if ask.as_of is None else await self._placed_as_of(partition, pool, allowed, ask.as_of)
 
     async def _placed_as_of(self, partition: Partition, pool: Pool, turns: Sequence[Turn], as_of: AsOf) -> list[Turn]:
         """The same turns with their places among those that were there then."""
@@ -224,8 +256,7 @@ class Candidates:
         return [
             turn
             if turn.place is None
-            else replace(
-                turn,
+            else turn._replace(
                 place=places.get(turn.stored.document.id),
                 turns=len(pool.there[turn.stored.document.session_id]),
             )
@@ -248,6 +279,7 @@ def ranked(pool: Pool, understanding: Understanding) -> list[Candidate]:
             channels=added,
             score=float(chance) / best,
             causes=pool.turns[key].causes,
+            uses=pool.turns[key].uses,
         )
         for key, p, added, chance in zip(keys, placed, ranking.channels_of(features), chances, strict=True)
     ]

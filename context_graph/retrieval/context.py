@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import exp
 
 from context_graph.domain.query import Understanding
@@ -14,19 +13,6 @@ from context_graph.retrieval.items import Candidate, Item, Section
 _HOUR_MS = 3_600_000
 _LONGEST_SHARE = 0.25  # of the budget, for one item; characters are estimated at four a token
 _SHORTEST_CHARACTERS = 240
-
-_REASONS: Mapping[str, str] = {
-    "vector": "close in meaning",
-    "text": "matches the words",
-    "speaker": "said by whom the query names",
-    "time": "at the time asked about",
-    "passage": "in a passage about it",
-    "session": "in a session about it",
-    "neighbour": "beside a match",
-    "causal": "cause or effect of a match",
-    "recency": "recent in this session",
-}
-_NAMED_REASONS = 3  # the strongest ones are named
 
 
 def merged(*groups: Sequence[Candidate]) -> list[Candidate]:
@@ -39,7 +25,7 @@ def merged(*groups: Sequence[Candidate]) -> list[Candidate]:
             known[key] = candidate
         else:
             channels = {**other.channels, **candidate.channels}
-            known[key] = replace(other, channels=channels, score=max(other.score, candidate.score))
+            known[key] = other._replace(channels=channels, score=max(other.score, candidate.score))
     return sorted(known.values(), key=lambda c: (-c.score, c.document.position, c.document.id))
 
 
@@ -80,7 +66,6 @@ def items_of(
                 text=text,
                 score=candidate.score,
                 channels=candidate.channels,
-                reason=_reason(candidate),
                 rank=len(items) + 1,
                 bond=bonds.get(document.id, document.id),
                 cut=cut,
@@ -93,12 +78,6 @@ def _section(candidate: Candidate, recent: set[str]) -> Section:
     if candidate.document.kind == "summary":
         return "summary"
     return "recent" if candidate.document.id in recent else "relevant"
-
-
-def _reason(candidate: Candidate) -> str:
-    named = [name for name, added in candidate.channels.items() if name in _REASONS and added > 0]
-    strongest = sorted(named, key=lambda name: -candidate.channels[name])[:_NAMED_REASONS]
-    return ", ".join(_REASONS[name] for name in strongest)
 
 
 def shortened(text: str, limit: int) -> tuple[str, bool]:

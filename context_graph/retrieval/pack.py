@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
@@ -170,7 +170,7 @@ def _fold(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
         if place == len(kept) or partners[item.bond] > 1:
             kept.append(item)
         else:
-            kept[place] = replace(kept[place], folded=(*kept[place].folded, *item.event_ids))
+            kept[place] = kept[place]._replace(folded=(*kept[place].folded, *item.event_ids))
             duplicates.append(item)
     return kept, duplicates
 

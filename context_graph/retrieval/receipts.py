@@ -239,7 +239,6 @@ def _restored(served: ServedItem, event: LedgerEvent) -> Item:
         text=text,
         score=served.score,
         channels={},
-        reason="",
         rank=served.rank,
         bond=served.id,
         cut=served.cut is not None,

@@ -80,13 +80,14 @@ def markdown(items: Sequence[Item]) -> str:
 def _dated(numbered: Sequence[tuple[int, Item]]) -> list[str]:
     """Lines with the day above the first line of each: `8 May 2023`, then `25 May`."""
     lines: list[str] = []
-    last: datetime | None = None
+    last: int | None = None
     for ref, item in numbered:
         if item.document.kind != "summary":
-            at = _time(item)
-            if last is None or at.date() != last.date():
-                lines.append(_day(at, with_year=last is None or at.year != last.year))
-            last = at
+            day = item.document.occurred_at // _DAY_MS
+            if day != last:
+                at = _date(day)
+                lines.append(_day(at, with_year=last is None or at.year != _date(last).year))
+                last = day
         lines.append(line(item, ref))
     return lines
 
@@ -130,9 +131,13 @@ def _time(item: Item) -> datetime:
     return datetime.fromtimestamp(item.document.occurred_at / 1000, UTC)
 
 
+def _date(day: int) -> datetime:
+    return datetime.fromtimestamp(day * _DAY_MS / 1000, UTC)
+
+
 @lru_cache(maxsize=4096)
 def _day_of(day: int) -> str:
-    return _day(datetime.fromtimestamp(day * _DAY_MS / 1000, UTC), with_year=False) + "\n"
+    return _day(_date(day), with_year=False) + "\n"
 
 
 def _day(at: datetime, *, with_year: bool) -> str:

@@ -37,6 +37,7 @@ from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.render import FORMATS, Content
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
+from context_graph.retrieval.together import together
 from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import RetrievalSettings
 from context_graph.store import codec
@@ -151,7 +152,7 @@ class Retrieval:
             found = await self._with_older(tenant, found, ask, any_words=True)
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("weigh"):
-                uses = await deadline.within(self._uses(tenant, found, query.as_of), {}, "feedback")
+                uses = await deadline.within(self._uses(tenant, found, ask), {}, "feedback")
                 ranked = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
                 bonds = assembly.bonds_of([*ranked, *tail])
             with timings.step("pack"):
@@ -202,7 +203,8 @@ class Retrieval:
     async def _ask(self, tenant: Tenant, query: ContextQuery) -> Ask:
         filters, limit = scope(query), self._parts.settings.candidates
         understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
-        return Ask(understanding, filters, query.as_of, limit, query.max_depth, query.max_nodes)
+        opinions = query.as_of is None and tenant.buckets == 1
+        return Ask(understanding, filters, query.as_of, limit, query.max_depth, query.max_nodes, opinions=opinions)
 
     async def _understood(
         self,
@@ -213,8 +215,8 @@ class Retrieval:
         intents: Mapping[Intent, float] | None = None,
     ) -> Understanding:
         """What the query asks, knowing who speaks in the scope."""
-        recent = await asyncio.gather(
-            *(self._parts.graph.registry(partition, "agent", limit=_SPEAKERS) for partition in tenant.partitions)
+        recent = await together(
+            [self._parts.graph.registry(partition, "agent", limit=_SPEAKERS) for partition in tenant.partitions]
         )
         known = dict.fromkeys(name for names in recent for name, _ in names)
         understanding = understand(text, intents, known)
@@ -257,8 +259,11 @@ class Retrieval:
         wanted = Wanted(ask.understanding.terms, ask.filters, ask.as_of, any_words)
         return await self._older.beside(tenant, found, wanted)
 
-    async def _uses(self, tenant: Tenant, candidates: Sequence[Candidate], as_of: AsOf | None) -> dict[str, int]:
-        until = None if as_of is None else as_of.last
+    async def _uses(self, tenant: Tenant, candidates: Sequence[Candidate], ask: Ask) -> dict[str, int]:
+        """What feedback said of these; each of a tenant's partitions may know something of any event."""
+        if ask.opinions:  # read with the documents
+            return {candidate.document.id: candidate.uses for candidate in candidates if candidate.uses}
+        until = None if ask.as_of is None else ask.as_of.last
         return await self._parts.receipts.uses(tenant.partitions, [c.document.id for c in candidates], until)
 
     async def _vector(self, tenant: Tenant, text: str) -> bytes | None:

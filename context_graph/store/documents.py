@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from context_graph.domain.document import Document, DocumentKind, Enrichment, filter_tag
+from context_graph.domain.document import Document, Enrichment, filter_tag
 from context_graph.domain.position import Position
 from context_graph.domain.text import name_parts
 from context_graph.settings import VectorIndexSettings
@@ -68,8 +68,7 @@ INDEXING_PART = _part(*TEXT_FIELDS, *TAG_FIELDS, *NUMERIC_FIELDS, others=(META,)
 VECTOR_PART = _part(*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, others=(MODEL, TEXT_HASH, SPANS))
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
+class StoredDocument(NamedTuple):
     """A document as read back, with what the enrichment has added so far."""
 
     document: Document
@@ -186,31 +185,37 @@ def stored_answer(values: Sequence[bytes | None]) -> StoredAnswer | None:
 
 def decode_document(doc_id: str, values: Mapping[str, bytes]) -> StoredDocument | None:
     """From the values of TEXT, SPEAKER, META, and the vector hash's ENTITY; None before the indexing has written it."""
-    raw = values.get(META)
-    if raw is None:
+    meta = values.get(META)
+    if meta is None:
         return None
-    meta: list[Any] = orjson.loads(raw)
-    cited, position, event_type, session_id, agent_id, occurred_at, origin, importance, tool, user, status = meta
-    kind: DocumentKind = "event" if cited is None else "summary"
+    return read_document(doc_id, values.get(TEXT), values.get(SPEAKER), meta, values.get(ENTITY))
+
+
+def read_document(
+    doc_id: str, text: bytes | None, speaker: bytes | None, meta: bytes, entities: bytes | None
+) -> StoredDocument:
+    """From the values of these fields, in the least time: hundreds are read for each query."""
+    values: list[Any] = orjson.loads(meta)
+    cited, position, event_type, session_id, agent_id, occurred_at, origin, importance, tool, user, status = values
+    bucket, ms, seq = position.split("-")  # written here, so not looked at again
     document = Document(
-        id=doc_id,
-        kind=kind,
-        text=values.get(TEXT, b"").decode(),
-        speaker=values.get(SPEAKER, b"").decode(),
-        event_ids=tuple(cited) if cited is not None else (doc_id,),
-        position=Position.parse(position),
-        event_type=event_type,
-        session_id=session_id,
-        agent_id=agent_id,
-        occurred_at=occurred_at,
-        origin=origin,
-        tool_name=tool,
-        user_id=user,
-        status=status,
-        importance=importance,
+        doc_id,
+        "event" if cited is None else "summary",
+        "" if text is None else text.decode(),
+        "" if speaker is None else speaker.decode(),
+        (doc_id,) if cited is None else tuple(cited),
+        Position(int(bucket), int(ms), int(seq)),
+        event_type,
+        session_id,
+        agent_id,
+        occurred_at,
+        origin,
+        tool,
+        user,
+        status,
+        importance,
     )
-    entities = values.get(ENTITY, b"").decode()
-    return StoredDocument(document, tuple(entities.split(",")) if entities else ())
+    return StoredDocument(document, tuple(entities.decode().split(",")) if entities else ())
 
 
 def named_in(meta: bytes) -> tuple[str, str | None]:

@@ -7,16 +7,15 @@ separate fields, so neither waits for the other. Queries are in `store/queries.p
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from redis.exceptions import ResponseError
 
 from context_graph.domain.document import Document, Enrichment
-from context_graph.domain.graph import split_member
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
@@ -29,22 +28,43 @@ from context_graph.store.keys import GraphKeys
 
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
 _FAN_OUT = 20  # effects read of one event
+_SORT_KEY = 17  # characters of the position before the id, in a member of the graph's sorted sets
 _TURN_FIELDS = [fields.STORED.get(name, name) for name in (*_READ, fields.AT, fields.ENTITY)]
 _STORED = [fields.STORED.get(name, name) for name in _READ]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A document where it stands: its place in its session (0 = first; None when it has none) of so many turns.
 
-    `causes` are those that its event names; `effects` events that name it, in order of occurrence, up to 20.
+    Of a tool's call or result, or when they were asked for, `causes` are those that its event names, and `effects`
+    events that name it, in order of occurrence, up to 20. `uses`: how much oftener it was said to have helped than not.
     """
 
     stored: StoredDocument
     place: int | None
     turns: int
     causes: tuple[str, ...] = ()
-    effects: tuple[str, ...] = ()
+    followers: Sequence[bytes] = ()
+    """The effects as they stand in the graph: most are never asked for."""
+    uses: int = 0
+
+    @property
+    def effects(self) -> list[str]:
+        return [member[_SORT_KEY:].decode() for member in self.followers]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is read of turns beside themselves.
+
+    `entities`: the digests of their entities; `linked`: causes and effects of all, not only of tools' calls and
+    results; `opinions`: what feedback said of them; `halves`: so many of what those are not to be parted from.
+    """
+
+    entities: bool = False
+    linked: bool = False
+    opinions: bool = False
+    halves: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,29 +223,33 @@ class Index:
         partition: Partition,
         ids: Sequence[str],
         places: Sequence[tuple[str, int]] = (),
-        *,
-        entities: bool = False,
-    ) -> list[Turn]:
+        what: Wanted = Wanted(),
+        known: Collection[str] = (),
+    ) -> tuple[list[Turn], list[Turn]]:
         """The documents of these ids, then those at these places (session, number) of sessions; one round trip.
 
-        What is not there is left out. `entities`: also read the digests of their entities.
+        What is not there is left out. Then, as far as wanted, the results of calls and the calls of results among them
+        that are not; `known` need not be read for that.
         """
         if not ids and not places:
-            return []
+            return [], []
         keys = await self.keys(partition)
         prefixes = [keys.document_prefix, keys.vector_prefix + "0:", keys.timeline("session", ""), keys.event("")]
-        prefixes.append(keys.effects(""))
+        prefixes += [keys.effects(""), keys.feedback("")]
         arguments = [
-            "1" if entities else "0",
+            *("1" if wanted else "0" for wanted in (what.entities, what.linked, what.opinions)),
             *_TURN_FIELDS,
             _FAN_OUT,
+            what.halves,
             len(ids),
+            len(known),
             *ids,
+            *known,
             *(part for pair in places for part in pair),
         ]
         with store_errors("reading documents in their sessions"):
-            rows: Any = await self._turns(keys=prefixes, args=arguments)
-        return [_turn(row) for row in rows]
+            rows, others = await self._turns(keys=prefixes, args=arguments)
+        return [_turn(row) for row in rows], [_turn(row) for row in others]
 
     async def dimensions_of(self, partition: Partition) -> int | None:
         """Dimensions of the vectors in the partition's index, or None when it has no index yet."""
@@ -258,17 +282,14 @@ class Index:
 
 
 def _turn(row: list[Any]) -> Turn:
-    doc_id, text, speaker, meta, entities, place, turns, causes, effects = row
-    named = zip((*_READ, fields.ENTITY), (text, speaker, meta, entities), strict=True)
-    stored = fields.decode_document(doc_id.decode(), {name: value for name, value in named if value is not None})
-    if stored is None:  # the script gives back only what has a META
-        raise ValueError(f"document {doc_id!r} without its description")
+    doc_id, text, speaker, meta, entities, place, turns, causes, followers, uses = row
     return Turn(
-        stored,
+        fields.read_document(doc_id.decode(), text, speaker, meta, entities),
         None if place < 0 else place,
         turns,
         tuple(orjson.loads(causes)) if causes else (),
-        tuple(split_member(stored.document.position.bucket, member.decode())[1] for member in effects),
+        followers or (),
+        int(uses) if uses else 0,
     )
 
 

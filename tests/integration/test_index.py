@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ def document(doc_id: str, text: str = "the order is late", *, ms: int = 1000, **
         occurred_at=ms,
         origin="user",
     )
-    return replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 def summary(text: str, *, ms: int) -> Document:
@@ -135,7 +134,7 @@ async def test_an_enrichment_adds_a_vector_entities_and_keywords(resources: Reso
 async def test_writes_in_any_order_and_twice_end_in_one_state(resources: Resources) -> None:
     names = (Mention("person:mia", "Mia", "person", 0, 3),), (Mention("person:mia", "mia", "person", 0, 3),)
     index = resources.index
-    old, new = summary("old", ms=10), replace(summary("new", ms=20), user_id="u1")
+    old, new = summary("old", ms=10), summary("new", ms=20)._replace(user_id="u1")
     event, later = document("e1"), document("e2", ms=2000)
     writes: list[Callable[[], Awaitable[None]]] = [
         lambda: index.put_documents(PARTITION, [event, old]),

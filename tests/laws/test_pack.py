@@ -31,7 +31,6 @@ def _items(rows: list[tuple[str, str, int, int]]) -> list[Item]:
             text=text,
             score=1.0 / (1 + rank),
             channels={"text": 1.0},
-            reason="matches",
             rank=rank,
             bond=f"e{bond % len(rows)}" if bond % 3 == 0 else f"e{place}",
         )

@@ -41,7 +41,7 @@ def _served(ledger: list[LedgerEvent], sections: list[int], limit: int) -> list[
         document = document_of(event, 5)
         text, cut = shortened(document.text, limit)
         section = "summary" if document.kind == "summary" else SECTIONS[1 + sections[rank % len(sections)]]
-        items.append(Item(document, section, text, 1 / rank, {"text": 1.0}, "matches", rank, document.id, cut))
+        items.append(Item(document, section, text, 1 / rank, {"text": 1.0}, rank, document.id, cut))
     return [item for item in items if item.text]
 
 
