@@ -117,6 +117,8 @@ def promising(placed: Sequence[Placed], most: int) -> list[tuple[str, int]]:
     number = np.floor((around + _REACH) / _APART).astype(int)  # a little before a session is still of that session
     place = around - number * _APART
     inside = (place >= 0) & (place < np.array([*turns.values(), 0])[number])
+    if not inside.any():
+        return []
     free = np.setdiff1d(around[inside], at, assume_unique=True)
     own = _substance(placed)[standing]
     sums = _sums_around(free, at[own > 0], own[own > 0], _SHORT)
