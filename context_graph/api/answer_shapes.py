@@ -82,9 +82,9 @@ _BUDGET = _object(
     dropped=_list(_object("id reason tokens", id=_S, reason=_S, tokens=_I)), dropped_total=_I,
 )  # fmt: skip
 _CONTEXT_META = _object(
-    "intents terms seeds channels timings_ms as_of complete truncated",
+    "intents terms seeds channels timings_ms as_of complete truncated recall_available",
     intents=_map(_N), terms=_IDS, seeds=_IDS, channels=_map(_I), timings_ms=_map(_N), as_of=_nullable("string"),
-    complete=_B, truncated=_IDS,
+    complete=_B, truncated=_IDS, recall_available=_IDS,
 )  # fmt: skip
 _CONTEXT = _object(
     "receipt_id items budget meta",

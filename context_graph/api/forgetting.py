@@ -53,6 +53,14 @@ class PolicyIn(BaseModel):
     max_events_per_run: int = Field(
         default=_DEFAULT.max_events_per_run, ge=1, le=1_000_000, description="events that a pass may forget"
     )
+    keep_share: float = Field(
+        default=_DEFAULT.keep_share, ge=0, le=1,
+        description="of a forgotten episode, the share of its events that stays: those that say most",
+    )  # fmt: skip
+    keep_most: int = Field(
+        default=_DEFAULT.keep_most, ge=0, le=100_000_000,
+        description="events of a partition that may stay so; when there would be more, the share falls",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

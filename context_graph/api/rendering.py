@@ -92,6 +92,7 @@ def served_json(served: Served) -> dict[str, Any]:
         "as_of": as_of_json(query.as_of),
         "complete": not served.missing and not served.truncated,
         "truncated": [*_late(served.missing), *served.truncated],
+        "recall_available": list(served.recallable),
     }
     return body
 

@@ -108,6 +108,16 @@ class Decisions:
         decision = self.deciding(place)
         return decision is not None and decision.forgotten
 
+    @property
+    def any_forgotten(self) -> bool:
+        """Whether a stretch is forgotten that was not brought back whole by a newer decision."""
+        return any(
+            self.forgotten(stretch.first) or self.forgotten(stretch.last)
+            for decision in self.known
+            if decision.forgotten
+            for stretch in decision.stretches
+        )
+
     def recalled_at(self, place: Place) -> int | None:
         """When the event that stands there was brought back, if the newest decision did that."""
         decision = self.deciding(place)

@@ -6,11 +6,13 @@ newest summary of its session; being returned is none.
 
 Tiers go by age and value together: hot while it is young; warm while it is younger than `warm_days` or worth keeping;
 cold then; and due when it is also older than `forget_after_days`. What is due is forgotten by episodes: one event that
-is not due keeps its episode.
+is not due keeps its episode. Of a forgotten episode the events that say most stay (`keep_share`), in bounded number
+(`keep_most`): they are what a question about old times finds, and lead to the summary and to recall.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +25,7 @@ DAY_MS = 86_400_000
 # What makes up a value. With these an old event of importance 8 (a decision, a handover, an error) reaches 0.31, one of
 # 5 (a message) 0.18; feedback that it helped adds 0.1 at once and 0.2 in the end.
 _RECENCY, _IMPORTANCE, _USE = 0.4, 0.4, 0.2
+_STEP = 0.9  # what is left of the share that stays, each time that too many would
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,10 @@ class ForgettingPolicy:
     protect_hops: int = 2
     """Steps of causes or effects to a pinned or hot event within which an event is kept."""
     max_events_per_run: int = 5000
+    keep_share: float = 0.4
+    """Of a forgotten episode, the share of its events that stays: those that say most."""
+    keep_most: int = 20_000
+    """Events of a partition that may stay so: when there would be more, the share falls, for all alike."""
     version: int = 0
 
     def tier(self, age_ms: int, value: float) -> Tier:
@@ -48,6 +55,18 @@ class ForgettingPolicy:
         if age < self.warm_days or value >= self.keep_value:
             return "warm"
         return "cold" if age < self.forget_after_days else "due"
+
+    def share(self, old: int) -> float:
+        """The share that stays when `old` events of a partition are past forgetting, in steps of a tenth of itself.
+
+        Steps, so that the sessions that were forgotten already are cut again now and then, not at every pass.
+        """
+        if self.keep_share * old <= self.keep_most:
+            return self.keep_share
+        if not self.keep_most:
+            return 0.0
+        steps = math.ceil(math.log(self.keep_share * old / self.keep_most) / -math.log(_STEP) - 1e-9)
+        return self.keep_share * float(_STEP**steps)
 
     def next_change(self, since_ms: int, now_ms: int) -> int | None:
         """When the tier of something of that age changes next by age alone, ms UTC; None when it does not any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from context_graph.domain.event import LedgerEvent
+from context_graph.domain.event import LedgerEvent, SessionId
 from context_graph.domain.forgetting import Decisions, Place
 from context_graph.domain.graph import EventNode, node_of
 from context_graph.domain.partition import Partition, Tenant
@@ -39,6 +39,14 @@ class ForgottenNodes:
         if event is None:
             return None
         return "" if event.erased else " ".join(searchable(event.envelope).text.split())
+
+    async def sessions(self, tenant: Tenant, sessions: Sequence[str]) -> list[str]:
+        """Those of these sessions of which a stretch is forgotten, by the newest decision about it."""
+        places = [(name, tenant.partition_of(SessionId(name))) for name in sessions]
+        known: dict[str, Decisions] = {}
+        for partition in {where for _, where in places}:
+            known |= await self._forgotten.of(partition, [name for name, where in places if where == partition])
+        return [name for name in sessions if known.get(name, _NONE).any_forgotten]
 
     async def _forgotten_event(self, partition: Partition, event_id: str) -> LedgerEvent | None:
         event = await self._ledger.get(partition, event_id)

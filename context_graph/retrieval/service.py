@@ -90,6 +90,8 @@ class Served:
     """Stages that had not passed `min_position` when the wait was over."""
     truncated: Sequence[str] = ()
     """What the deadline cut."""
+    recallable: Sequence[str] = ()
+    """Sessions of what was served of which more is forgotten, and can be brought back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +161,22 @@ class Retrieval:
                 items = assembly.items_of(ranked, tail, bonds, query.token_budget)
                 shape = FORMATS[query.format]
                 packed = pack(items, limit=query.token_budget, shares=query.shares, shape=shape, count=counter.count)
+                recallable = await self._recallable(tenant, packed)
             with timings.step("receipt"):
                 receipt_id = await self._receipt(tenant, query, packed)
         content = shape.content(packed.items)
         named = [seed.document.id for seed in seeds]
         return Served(
-            receipt_id, content, packed, query, ask.understanding, named, timings.steps, missing, deadline.truncated
+            receipt_id,
+            content,
+            packed,
+            query,
+            ask.understanding,
+            named,
+            timings.steps,
+            missing,
+            deadline.truncated,
+            recallable,
         )
 
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
@@ -272,6 +284,13 @@ class Retrieval:
         embedder = await self._parts.embedder_of(tenant.name)
         vectors = await embedder.embed([text])
         return bytes(vectors[0].tobytes())
+
+    async def _recallable(self, tenant: Tenant, packed: Packed) -> list[str]:
+        """Sessions of the items of which something is forgotten, in the order of the items; one round trip."""
+        sessions = list(dict.fromkeys(item.document.session_id for item in packed.items))
+        if not sessions:
+            return []
+        return await self._parts.neighbours.forgotten.sessions(tenant, sessions)
 
     def _counter(self, name: str) -> TokenCounter | EstimatedCounter:
         counter = self._parts.counters.get(name)

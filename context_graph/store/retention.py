@@ -74,6 +74,8 @@ class Mark:
     decisions: int
     again: int
     tiers: Mapping[str, int]
+    share: float = 0.0
+    """What share of a forgotten episode might stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,13 @@ class Look:
     decisions: int
     mark: Mark | None
 
-    def is_due(self, policy: ForgettingPolicy, now: int) -> bool:
-        """Whether there may be something to decide."""
+    def is_due(self, policy: ForgettingPolicy, now: int, share: float) -> bool:
+        """Whether there may be something to decide. `share`: of a forgotten episode that may stay now."""
         mark = self.mark
         return (
             mark is None
             or now >= mark.again
+            or mark.share > share
             or (mark.policy, mark.count, mark.last, mark.decisions)
             != (policy.version, self.count, self.last, self.decisions)
         )

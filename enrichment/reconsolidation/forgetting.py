@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 from context_graph.domain.event import Envelope, JsonValue
 from context_graph.domain.forgetting import MOST_EVENTS, Member, Place, Stretch, decision_event
 from context_graph.domain.retention import DAY_MS, ForgettingPolicy, Tier, value_of
 
-KeptBecause = Literal["hot", "warm", "cold", "pinned", "causal chain", "no summary", "limit of the run"]
+KeptBecause = Literal["hot", "warm", "cold", "pinned", "causal chain", "no summary", "limit of the run", "telling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,10 @@ class EventFacts:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeFacts:
-    """An episode of a session: what of it is in the graph, in order."""
+    """An episode of a session: what of it is in the graph, in order. `size`: its events, forgotten ones too."""
 
     events: tuple[EventFacts, ...]
+    size: int
 
     def tier(self, policy: ForgettingPolicy, now: int) -> Tier:
         """That of its hottest event."""
@@ -64,21 +66,22 @@ class SessionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Episodes of a session that are forgotten, as one batch of decisions."""
+    """Episodes of a session that are forgotten, as one batch of decisions. `kept`: events of these that stay."""
 
     session_id: str
     summary: str
     decided: str
     episodes: tuple[EpisodeFacts, ...]
+    kept: frozenset[str] = frozenset()
 
     @property
     def events(self) -> int:
-        return sum(len(episode.events) for episode in self.episodes)
+        return sum(len(_going(episode, self.kept)) for episode in self.episodes)
 
     def decisions(self, bucket: int, policy: ForgettingPolicy) -> list[Envelope]:
         """What to append. A long episode is more than one stretch, many stretches are more than one event."""
         made = []
-        for stretches in _batches([part for episode in self.episodes for part in _parts(episode)]):
+        for stretches in _batches([part for episode in self.episodes for part in _parts(episode, self.kept)]):
             members = [Member(event.event_id, event.place) for part in stretches for event in part]
             said: dict[str, JsonValue] = {
                 "reason": f"older than {policy.forget_after_days:g} days, worth less than {policy.keep_value:g}",
@@ -135,12 +138,18 @@ def due_episodes(session: SessionFacts, policy: ForgettingPolicy, now: int) -> l
     return [e for e in session.episodes if e.tier(policy, now) == "due" and not any(x.pinned for x in e.events)]
 
 
+def room_of(episodes: Sequence[EpisodeFacts], share: float) -> int:
+    """How many events of a session's episodes stay together when these are forgotten and `share` may."""
+    return int(share * sum(episode.size for episode in episodes) + 0.5)
+
+
 def plan_forgetting(
-    sessions: Sequence[SessionFacts], policy: ForgettingPolicy, now: int, chained: Collection[str], room: int
-) -> ForgettingPlan:
+    sessions: Sequence[SessionFacts], policy: ForgettingPolicy, now: int, chained: Collection[str], room: int,
+    *, telling: frozenset[str] = frozenset(),
+) -> ForgettingPlan:  # fmt: skip
     """What goes and what stays. `chained`: ids of due events that a pinned or hot one is near.
 
-    `room`: events that may go. Nothing goes by a policy that is not enabled.
+    `room`: events that may go. `telling`: events that stay of what goes. Nothing goes by a policy that is not enabled.
     """
     plan = ForgettingPlan()
     due: list[tuple[SessionFacts, EpisodeFacts]] = []
@@ -155,16 +164,20 @@ def plan_forgetting(
     due.sort(key=lambda one: (one[1].value(now), one[1].events[0].place, one[0].session_id))
     taken: dict[str, list[EpisodeFacts]] = {}
     for session, episode in due:
-        if not policy.enabled or len(episode.events) > room:
+        going = len(_going(episode, telling))
+        if not policy.enabled or going > room:
             plan.kept["limit of the run"] += len(episode.events)
             continue
-        room -= len(episode.events)
+        plan.kept["telling"] += len(episode.events) - going
+        if not going:
+            continue
+        room -= going
         taken.setdefault(session.session_id, []).append(episode)
     known = {session.session_id: session for session in sessions}
     for session_id, episodes in taken.items():
         session = known[session_id]
         episodes.sort(key=lambda episode: episode.events[0].place)
-        plan.chosen.append(Choice(session_id, session.summary or "", session.decided, tuple(episodes)))
+        plan.chosen.append(Choice(session_id, session.summary or "", session.decided, tuple(episodes), telling))
     return plan
 
 
@@ -181,17 +194,21 @@ def _kept_because(
     return "no summary" if session.summary is None else None
 
 
-def next_look(session: SessionFacts, policy: ForgettingPolicy, now: int) -> int:
+def next_look(session: SessionFacts, policy: ForgettingPolicy, now: int, share: float = 0.0) -> int:
     """When this session is to be looked at again although nothing happens in it, ms UTC: within a day where it is due.
+
+    An episode of which no more than `share` is left has been forgotten as far as it will be.
 
     A session of which nothing is left has nothing to look at for a year.
     """
     times = [now + 365 * DAY_MS]
+    due = [episode for episode in session.episodes if episode.tier(policy, now) == "due"]
+    unsettled = sum(len(episode.events) for episode in due) > room_of(due, share)
     for episode in session.episodes:
         changes = [policy.next_change(event.since, now) for event in episode.events]
         times += [change for change in changes if change is not None]
-        if episode.tier(policy, now) == "due":
-            times.append(now + DAY_MS)
+    if unsettled:
+        times.append(now + DAY_MS)
     return min(times)
 
 
@@ -203,18 +220,27 @@ def cut_like(
     `ids_in_order`: all events of the session, forgotten ones too: an episode may begin with one of these.
     """
     number, numbers = 0, dict[str, int]()
+    sizes: Counter[int] = Counter()
     for event_id in ids_in_order:
         number += event_id in firsts
         numbers[event_id] = number
+        sizes[number] += 1
     episodes: dict[int, list[EventFacts]] = {}
     for event in events:
         episodes.setdefault(numbers[event.event_id], []).append(event)
-    return tuple(EpisodeFacts(tuple(found)) for _, found in sorted(episodes.items()))
+    return tuple(EpisodeFacts(tuple(found), sizes[number]) for number, found in sorted(episodes.items()))
 
 
-def _parts(episode: EpisodeFacts) -> Iterator[Sequence[EventFacts]]:
-    for start in range(0, len(episode.events), MOST_EVENTS):
-        yield episode.events[start : start + MOST_EVENTS]
+def _going(episode: EpisodeFacts, kept: Collection[str]) -> list[EventFacts]:
+    return [event for event in episode.events if event.event_id not in kept]
+
+
+def _parts(episode: EpisodeFacts, kept: Collection[str]) -> Iterator[Sequence[EventFacts]]:
+    """What goes, between the events that stay."""
+    for stays, run in groupby(episode.events, key=lambda event: event.event_id in kept):
+        events = [] if stays else list(run)
+        for start in range(0, len(events), MOST_EVENTS):
+            yield events[start : start + MOST_EVENTS]
 
 
 def _batches(parts: Sequence[Sequence[EventFacts]]) -> Iterator[list[Sequence[EventFacts]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.retention import TIERS, ForgettingPolicy
 from context_graph.domain.stages import stages_of
+from context_graph.domain.text import searchable
 from context_graph.errors import LeaseLostError
 from context_graph.store import codec
 from context_graph.store.consolidation import ConsolidationStore
@@ -40,8 +41,10 @@ from enrichment.reconsolidation.forgetting import (
     due_episodes,
     next_look,
     plan_forgetting,
+    room_of,
 )
 from enrichment.reconsolidation.plan import scope_of
+from enrichment.reconsolidation.telling import most_telling
 
 LEASE = "forgetting"
 LEASE_MS = 60_000
@@ -112,6 +115,7 @@ class _Pass:
         self._pinned: set[str] = set()
         self._states: list[GroupState] = []
         self._held: set[str] = set()
+        self._share = policy.keep_share
 
     async def run(self, stop: asyncio.Event) -> Forgot:
         groups = [stage.group for stage in stages_of(await self._resources.generations.live(self._partition.tenant))]
@@ -120,9 +124,11 @@ class _Pass:
         self._pinned = await self._forgotten.pinned(self._partition)
         if self._lease is not None:
             await self._bring_pinned_back()
+        told = await self._store.told(self._partition)
+        self._share = self._policy.share(told.get("due", 0) + told.get("forgotten", 0))
         done, tiers = Forgot(), Counter[str]()
         async for looks in self._pages():
-            due = [look for look in looks if look.is_due(self._policy, self._now) or self._lease is None]
+            due = [look for look in looks if look.is_due(self._policy, self._now, self._share) or self._lease is None]
             done.unchanged += len(looks) - len(due)
             for look in looks:
                 if look not in due and look.mark is not None:
@@ -154,7 +160,8 @@ class _Pass:
                     chained |= {event.event_id for event in episode.events}
         room = self._policy.max_events_per_run - done.plan.events
         policy = self._policy if self._lease is not None else replace(self._policy, enabled=True)
-        plan = plan_forgetting(list(facts.values()), policy, self._now, chained, room)
+        telling = await self._telling(facts.values(), chained)
+        plan = plan_forgetting(list(facts.values()), policy, self._now, chained, room, telling=telling)
         done.looked += len(looks)
         done.plan.chosen += plan.chosen
         done.plan.kept += plan.kept
@@ -173,8 +180,31 @@ class _Pass:
         tiers = Counter[str]({"forgotten": facts.gone})
         for episode in facts.episodes:
             tiers[episode.tier(self._policy, self._now)] += len(episode.events)
-        again = 0 if chosen else next_look(facts, self._policy, self._now)
-        return Mark(self._policy.version, look.count, look.last, look.decisions, again, dict(tiers))
+        again = 0 if chosen else next_look(facts, self._policy, self._now, self._share)
+        return Mark(self._policy.version, look.count, look.last, look.decisions, again, dict(tiers), self._share)
+
+    async def _telling(self, sessions: Iterable[SessionFacts], chained: set[str]) -> frozenset[str]:
+        """Of the episodes that will go, the events that say most and stay."""
+        kept: set[str] = set()
+        for session in sessions:
+            due = [
+                episode
+                for episode in due_episodes(session, self._policy, self._now)
+                if session.summary is not None and not chained.intersection(e.event_id for e in episode.events)
+            ]
+            room, events = room_of(due, self._share), [event for episode in due for event in episode.events]
+            if len(events) > room > 0:
+                texts = await self._texts(events)
+                events = [events[i] for i in await asyncio.to_thread(most_telling, texts, room)]
+            kept.update(event.event_id for event in events[:room])
+        return frozenset(kept)
+
+    async def _texts(self, events: Sequence[EventFacts]) -> list[str]:
+        """What these events say, as the ledger has it; nothing of one that is erased."""
+        ids = [Position.of_sort_key(self._partition.bucket, event.place.order).stream_id for event in events]
+        found = await self._resources.ledger.at(self._partition, ids)
+        texts: dict[str, str] = {e.envelope.event_id: "" if e.erased else searchable(e.envelope).text for e in found}
+        return [texts.get(event.event_id, "") for event in events]
 
     async def _facts(self, session_id: str) -> SessionFacts:
         held = await self._store.held(self._partition, session_id)

@@ -26,7 +26,7 @@ from tests.graph_state import State, graph_state
 
 HERE = Partition(TenantId("default"), 0)
 OLD = 200 * DAY_MS  # now, when everything happened on day 0
-POLICY = ForgettingPolicy(enabled=True)
+POLICY = ForgettingPolicy(enabled=True, keep_share=0)
 
 
 def said(session: str, i: int, **fields: Any) -> Envelope:
@@ -64,7 +64,7 @@ async def forgotten_events(resources: Resources) -> list[LedgerEvent]:
 
 
 async def test_nothing_is_forgotten_unless_a_policy_says_so(resources: Resources) -> None:
-    await told(resources, "a", policy=ForgettingPolicy())
+    await told(resources, "a", policy=ForgettingPolicy(keep_share=0))
     done = await lived(resources, HERE, OLD)
     assert (done.off, done.words) == (True, "")
     assert len(await in_graph(resources)) == 8
@@ -241,6 +241,40 @@ async def test_a_run_takes_no_more_than_its_limit_and_the_least_valuable_first(r
     assert {choice.session_id for choice in done.plan.chosen} == {"b", "c"}
     assert done.plan.kept["limit of the run"] == 9
     assert (await lived(resources, HERE, OLD + DAY_MS)).plan.events == 9
+
+
+async def test_what_says_most_of_a_forgotten_episode_stays_and_is_not_decided_about_again(resources: Resources) -> None:
+    """Two of eight stay: those that tell something of their own. A rebuild and later passes keep the same."""
+    telling = {
+        2: "Marta moved to Porto because her daughter studies violin there.",
+        5: "Our warehouse burned down on Friday.",
+    }
+    policy = replace(POLICY, keep_share=0.25)
+    await told(resources, count=0, policy=policy)
+    texts = [telling.get(i, "Yes, thank you, good. Is it so? When did that happen, and why?") for i in range(8)]
+    await append(resources, HERE, [replace(said("a", i), payload={"text": text}) for i, text in enumerate(texts)])
+    done = await lived(resources, HERE, OLD)
+    assert (done.plan.events, done.plan.kept["telling"]) == (6, 2)
+    assert await in_graph(resources) == {"a-2", "a-5"}
+    for later in (DAY_MS, 400 * DAY_MS):
+        assert (await lived(resources, HERE, OLD + later)).plan.events == 0
+    assert len(await forgotten_events(resources)) == 1
+    assert (await forget(resources, HERE, "w", OLD + 401 * DAY_MS)).looked == 0
+    await derive(resources, HERE, generation=2)
+    assert await state_of(resources, 2) == await state_of(resources)
+
+
+async def test_what_stays_is_bounded_however_many_sessions_there_were(resources: Resources) -> None:
+    """With more behind it than may stay, each session is cut again to a smaller share."""
+    sessions = [f"s{i}" for i in range(12)]
+    await told(resources, *sessions, policy=replace(POLICY, keep_share=0.5, keep_most=24))
+    await lived(resources, HERE, OLD)
+    assert len(await in_graph(resources)) == 48  # a share of what was known to be behind it then: nothing
+    await lived(resources, HERE, OLD + DAY_MS)
+    assert len(await in_graph(resources)) <= 24
+    assert (await lived(resources, HERE, OLD + 2 * DAY_MS)).plan.events == 0
+    last = await forget(resources, HERE, "w", OLD + 3 * DAY_MS)
+    assert (last.looked, last.unchanged) == (0, 12)
 
 
 async def test_a_long_episode_is_forgotten_in_stretches_that_recall_finds(resources: Resources) -> None:

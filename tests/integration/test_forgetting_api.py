@@ -79,9 +79,11 @@ async def test_from_a_policy_to_a_recall(
     dry = await run_now(http, resources, service, kind="forgetting", dry_run=True)
     [plan] = dry["plan"].values()
     assert (plan["events"], plan["kept"]["no summary"]) == (0, 8)
-    put = await http.put("/v1/admin/forgetting", json={"enabled": True})
+    put = await http.put("/v1/admin/forgetting", json={"enabled": True, "keep_share": 0})
     assert put.json()["policy"]["version"] == 1
-    assert (await http.put("/v1/admin/forgetting", json={"enabled": True})).json()["policy"]["version"] == 1
+    assert (await http.put("/v1/admin/forgetting", json={"enabled": True, "keep_share": 0})).json()["policy"][
+        "version"
+    ] == 1
     assert {f"e{n}" for n in range(8)} <= await found(http)
     outcomes = []
     for _ in range(2):  # the first pass summarises; whether Stage 1 has seen that before it looks for what to forget …
@@ -102,10 +104,13 @@ async def test_from_a_policy_to_a_recall(
         assert node["provenance"]["position"] == told[n]["position"]
         assert (await http.get(f"/v1/events/e{n}")).json()["position"] == told[n]["position"]
 
+    asked = {"query": "blue parcel", "token_budget": 400}
+    assert (await http.post("/v1/context", json=asked)).json()["meta"]["recall_available"] == ["old"]
     recalled = (await http.post("/v1/sessions/old/recall")).json()["recalled"]
     assert [(r["session_id"], r["events"]) for r in recalled] == [("old", 8)]
     body = {"query": "blue parcel", "token_budget": 400, "min_position": recalled[0]["position"], "wait_ms": 20_000}
     assert (await http.post("/v1/context", json=body)).json()["meta"]["complete"]
+    assert (await http.post("/v1/context", json=asked)).json()["meta"]["recall_available"] == []
     assert {f"e{n}" for n in range(8)} <= await found(http)
     await run_now(http, resources, service, kind="forgetting")
     assert {f"e{n}" for n in range(8)} <= await found(http)  # recalled: new
@@ -126,7 +131,7 @@ async def test_pins_and_wrong_input(
     assert (await http.post("/v1/recall", json={"event_ids": []})).status_code == 422
     pinned = await http.post("/v1/events/e3/pin")
     assert pinned.json()["pinned"] is True
-    await http.put("/v1/admin/forgetting", json={"enabled": True})
+    await http.put("/v1/admin/forgetting", json={"enabled": True, "keep_share": 0})
     await caught_up(resources, service)
     await run_now(http, resources, service)
     assert "e3" in await found(http)
@@ -141,7 +146,7 @@ async def test_erasure_finds_what_is_forgotten(
 ) -> None:
     """Lena's events are out of the graph; the summary of her session, which is about two people, goes with her."""
     assert told
-    await http.put("/v1/admin/forgetting", json={"enabled": True})
+    await http.put("/v1/admin/forgetting", json={"enabled": True, "keep_share": 0})
     await run_now(http, resources, service)
     assert any(name.startswith("summary") for name in await found(http))
     erased = await http.delete("/v1/users/lena?wait_ms=30000")
@@ -172,7 +177,7 @@ async def test_the_command_line_says_what_it_does(
 
     working = asyncio.create_task(work())
     try:
-        assert "enabled              true" in await command("set", "--forget-after-days", "100")
+        assert "enabled              true" in await command("set", "--forget-after-days", "100", "--keep-share", "0")
         assert "forget_after_days    100.0" in await command("show")
         assert '"no summary":8' in await command("plan")
         await Passes(resources).patiently((await Passes(resources).partitions(TenantId(service.tenant)))[0], stop)

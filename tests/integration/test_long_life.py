@@ -20,7 +20,7 @@ LOCOMO = SETS["locomo"][0]
 @pytest.mark.skipif(not LOCOMO.exists(), reason=f"the development data is not at {LOCOMO}")
 async def test_the_index_levels_off_and_every_sentence_leads_to_the_ledger(resources: Resources) -> None:
     [partition] = (await resources.tenants.ensure("default", 1)).partitions
-    policy = replace(POLICY, hot_days=1, warm_days=3, forget_after_days=5, keep_value=0.6)
+    policy = replace(POLICY, hot_days=1, warm_days=3, forget_after_days=5, keep_value=0.6, keep_share=0.2)
     readings = await live(resources, partition, 30, policy)
     assert readings[-1].documents < 0.75 * readings[-1].ledger, readings
     events = await everything(resources, partition)

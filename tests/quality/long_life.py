@@ -37,10 +37,13 @@ from enrichment.reconsolidation.run import consolidate
 from tests.forgetting import append, derive, passed, vector_of
 from tests.quality.sets import Conversation, Turn, locomo
 
-POLICY = ForgettingPolicy(enabled=True, hot_days=7, warm_days=20, forget_after_days=30, max_events_per_run=1_000_000)
+POLICY = ForgettingPolicy(
+    enabled=True, hot_days=7, warm_days=20, forget_after_days=30, max_events_per_run=1_000_000,
+    keep_share=0.5, keep_most=1200,
+)  # fmt: skip
 _EVERY = 10  # days between passes
 _BEST = 20
-_ASKED = 100
+_ASKED = 1000
 
 
 @dataclass(frozen=True, slots=True)
