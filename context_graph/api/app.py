@@ -186,6 +186,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
     forgotten = Forgotten(resources.derived_redis, resources.graph)
     memory = ForgottenNodes(resources.ledger, forgotten)
     neighbours = Neighbours(resources.graph, timelines, receipt_index, mentions, memory)
+    entities = Entities(resources.index.entities, resources.ledger, now_ms, embedder_of)
     parts = RetrievalParts(
         searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
@@ -195,6 +196,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         ledger=resources.ledger,
         receipts=receipt_index,
         neighbours=neighbours,
+        entities=entities,
         embedder_of=embedder_of,
         counters=open_counters(),
         settings=settings.retrieval,
@@ -220,7 +222,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
             settings.reads.max_scanned_events,
         ),
         timeline=TimelinePages(timelines, resources.ledger, settings.reads.max_scanned_events),
-        entities=Entities(resources.index.entities, resources.ledger, now_ms, embedder_of),
+        entities=entities,
         waiting=Waiting(resources.groups, resources.generations),
         metrics=Metrics(),
         recalling=Recalling(resources.ledger, forgotten, now_ms),

@@ -21,6 +21,7 @@ from context_graph.domain.edges import EDGE_TYPES, EdgeType, NodeId, NodeKind, W
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.graph_query import GraphQuery
 from context_graph.retrieval.lineage import Bounds
+from context_graph.retrieval.links import LINK_BOUNDS, LinkBounds
 
 router = APIRouter(prefix="/v1", tags=["graph"])
 
@@ -68,6 +69,18 @@ class GraphIn(Reading):
     max_depth: int = Field(default=2, ge=1, le=10, description="steps from the start")
     max_nodes: int = Field(default=200, ge=1, le=2000)
     fan_out: int = Field(default=50, ge=1, le=1000, description="nodes reached from one node along one kind of edge")
+    links: int = Field(
+        default=LINK_BOUNDS.per_node,
+        ge=1,
+        le=50,
+        description="of one node the best so many SIMILAR_TO and RELATED_TO edges, which no event says",
+    )
+    min_score: float = Field(
+        default=LINK_BOUNDS.min_score,
+        ge=0,
+        le=1,
+        description="least `score` of a SIMILAR_TO, RELATED_TO or SAME_AS edge",
+    )
 
 
 _GRAPH_EXAMPLE = {
@@ -121,7 +134,8 @@ async def post_graph_query(request: Request, tenant: ReadTenant) -> Response:
     """Nodes and edges around the start, breadth-first within the bounds; `meta.truncated` says what was cut.
 
     Events are named by their id, other nodes by `kind:id`. The events of a session, an agent, a user, a tool or an
-    entity are its newest `fan_out`. Start nodes that are not there are in `meta.missing`.
+    entity are its newest `fan_out`. Start nodes that are not there are in `meta.missing`. SIMILAR_TO, RELATED_TO and
+    SAME_AS have no direction: they are found from both ends, each with its `score`.
     """
     asked = await read_model(request, GraphIn)
     services = services_of(request)
@@ -130,7 +144,8 @@ async def post_graph_query(request: Request, tenant: ReadTenant) -> Response:
         remedy = "filter by another field, or search by importance with /v1/search"
         raise InvalidInput([FieldProblem("/filters/importance", "nodes have no importance", remedy, "field")])
     start = tuple(NodeId(node.kind, node.id) for node in asked.start)
-    query = GraphQuery(start, frozenset(asked.edges), asked.direction, filters)
+    links = LinkBounds(asked.links, asked.min_score)
+    query = GraphQuery(start, frozenset(asked.edges), asked.direction, filters, links)
     bounds = Bounds(asked.max_depth, asked.max_nodes, asked.fan_out)
     late = await asked.waited(services.waiting, tenant)
     with services.metrics.timed("graph"):

@@ -16,11 +16,14 @@ from context_graph.domain.position import Position
 
 NodeKind = Literal["event", "session", "agent", "user", "tool", "entity"]
 EdgeType = Literal[
-    "CAUSED_BY", "FOLLOWS", "IN_SESSION", "BY_AGENT", "USED_TOOL", "ABOUT", "REFERENCES", "DERIVED_FROM", "SUMMARIZES"
-]
+    "CAUSED_BY", "FOLLOWS", "IN_SESSION", "BY_AGENT", "USED_TOOL", "ABOUT", "REFERENCES", "DERIVED_FROM", "SUMMARIZES",
+    "SIMILAR_TO", "RELATED_TO", "SAME_AS",
+]  # fmt: skip
 Way = Literal["out", "in", "both"]
 NODE_KINDS: tuple[NodeKind, ...] = get_args(NodeKind)
 EDGE_TYPES: tuple[EdgeType, ...] = get_args(EdgeType)
+LINKS: frozenset[EdgeType] = frozenset(("SIMILAR_TO", "RELATED_TO", "SAME_AS"))
+"""Edges that no event says: found when they are asked for (adr/0028). They have no direction and a score."""
 
 MEMBER_EDGE: dict[NodeKind, EdgeType] = {
     "session": "IN_SESSION",
@@ -64,7 +67,7 @@ class Edge:
     target: NodeId
     type: EdgeType
     position: Position
-    properties: tuple[tuple[str, str | int | bool], ...] = field(default=())
+    properties: tuple[tuple[str, str | float | bool], ...] = field(default=())
 
     @property
     def key(self) -> tuple[NodeId, NodeId, EdgeType]:

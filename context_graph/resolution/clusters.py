@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from context_graph.domain.entity_names import blocks, split_id
+from context_graph.domain.position import Position
 from context_graph.resolution.evidence import Evidence, Likeness, evidence
 
 Pair = tuple[str, str]
@@ -24,15 +25,17 @@ class Decision:
     same: bool
     event_id: str
     note: str | None = None
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A SAME_AS edge: two names, and why they are one thing."""
+    """A SAME_AS edge: two names, and why they are one thing; `decided`: the position of the event that says so."""
 
     left: str
     right: str
     evidence: Evidence
+    decided: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def cluster(names: Iterable[str], decisions: Mapping[Pair, Decision], likeness: 
             first |= second
             for name in second:
                 groups[name] = first
-        kept.append(Link(left, right, reason))
+        said = decisions.get((left, right))
+        kept.append(Link(left, right, reason, None if said is None else said.position))
     return Clusters({name: tuple(sorted(group)) for name, group in groups.items()}, tuple(kept))
 
 

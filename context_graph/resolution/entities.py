@@ -8,7 +8,7 @@ steps from a name to its alikes' alikes, MOST_NAMES around a cluster, NEIGHBOURH
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,14 @@ class EntityDetail:
     neighbours: tuple[Neighbour, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Then:
+    """Another time: which of some names were `known` then, and whether what was decided at a position counts."""
+
+    known: Callable[[Sequence[str]], Awaitable[Collection[str]]]
+    said: Callable[[Position], bool]
+
+
 class Entities:
     """Entities of any tenant."""
 
@@ -119,10 +127,18 @@ class Entities:
         around = events if before is None and limit >= NEIGHBOURHOOD else await self._around(tenant, entity)
         return EntityDetail(entity, tuple(events[:limit]), len(events) > limit, _neighbours(around))
 
-    async def alike(self, tenant: Tenant, ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        """Each of these names to all names of its entity, itself included."""
-        clusters = await self._clusters(tenant, ids)
-        return {one: clusters.of[one] for one in ids}
+    async def alike(
+        self, tenant: Tenant, ids: Sequence[str], then: Then | None = None
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Each of these names to all names of its entity, itself included; of one that is not known itself alone."""
+        clusters = await self._clusters(tenant, ids, then)
+        return {one: clusters.of.get(one, (one,)) for one in ids}
+
+    async def same_as(self, tenant: Tenant, ids: Sequence[str], then: Then) -> tuple[Link, ...]:
+        """The joins that hold the clusters of these names together."""
+        wanted = set(ids)
+        clusters = await self._clusters(tenant, ids, then)
+        return tuple(link for link in clusters.links if link.left in wanted or link.right in wanted)
 
     async def decide(self, tenant: Tenant, ids: Sequence[str], *, same: bool, note: str | None) -> tuple[str, Position]:
         """Append that these names are one thing, or that each is another; the event's id and position.
@@ -152,12 +168,13 @@ class Entities:
     async def _around(self, tenant: Tenant, entity: Entity) -> Sequence[EntityEvent]:
         return await self._store.events(tenant.partitions, entity.ids, NEIGHBOURHOOD)
 
-    async def _clusters(self, tenant: Tenant, ids: Sequence[str]) -> Clusters:
+    async def _clusters(self, tenant: Tenant, ids: Sequence[str], then: Then | None = None) -> Clusters:
         """Clusters of everything within two steps of these names."""
+        said = _anything if then is None else then.said
         known = set(ids)
         frontier = set(ids)
         for _ in range(_STEPS):
-            decided = await self._store.decisions(tenant.partitions, sorted(frontier))
+            decided = await self._store.decisions(tenant.partitions, sorted(frontier), said)
             near = {name for decision in decided for name in (decision.left, decision.right) if decision.same}
             near |= _with_evidence(frontier, await self._store.alike(tenant.partitions, frontier))
             frontier = set(sorted(near - known)[: max(0, MOST_NAMES + len(ids) - len(known))])
@@ -166,9 +183,11 @@ class Entities:
                 break
         # One more look: whatever is alike may make a part ambiguous, even if it belongs to nobody here.
         known |= await self._store.alike(tenant.partitions, known)
+        if then is not None:
+            known = set(await then.known(sorted(known)))
         decisions = {
-            pair_of(one.left, one.right): Decision(one.same, one.event_id, one.note)
-            for one in await self._store.decisions(tenant.partitions, sorted(known))
+            pair_of(one.left, one.right): Decision(one.same, one.event_id, one.note, one.position)
+            for one in await self._store.decisions(tenant.partitions, sorted(known), said)
         }
         return cluster(known, decisions, await self._likeness(tenant, known))
 
@@ -203,6 +222,10 @@ class Entities:
                 shown = min(names, key=_shown_first)
                 found.append(Entity(shown.id, shown.label, _best_form(shown), names, links))
         return found
+
+
+def _anything(_position: Position) -> bool:
+    return True
 
 
 def _fits(name: str, label: str | None, wanted: str) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from context_graph.domain.edges import MEMBER_EDGE, Edge, EdgeType, Mentioned, NodeId, Way, membership
+from context_graph.domain.edges import LINKS, MEMBER_EDGE, Edge, EdgeType, Mentioned, NodeId, Way, membership
 from context_graph.domain.event import SUMMARY_TYPE, LedgerEvent
 from context_graph.domain.filters import NO_FILTERS, Filters, holds
 from context_graph.domain.graph import EventNode
@@ -20,6 +20,7 @@ from context_graph.domain.text import cited_events
 from context_graph.errors import UnknownThing
 from context_graph.retrieval.deadline import CUT
 from context_graph.retrieval.lineage import Walk
+from context_graph.retrieval.links import LINK_BOUNDS, LinkBounds, LinkQuery, Links
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.store.index import Index
 from context_graph.store.ledger import Ledger
@@ -33,6 +34,7 @@ class GraphQuery:
     edges: frozenset[EdgeType]
     way: Way = "both"
     filters: Filters = NO_FILTERS
+    links: LinkBounds = LINK_BOUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Found:
 class GraphWalk:
     """Answers graph queries of any tenant."""
 
-    def __init__(self, neighbours: Neighbours, index: Index, ledger: Ledger) -> None:
+    def __init__(self, neighbours: Neighbours, index: Index, ledger: Ledger, links: Links) -> None:
+        self._links = links
         self._neighbours = neighbours
         self._index = index
         self._ledger = ledger
@@ -135,12 +138,13 @@ class GraphWalk:
             self._held(found, unknown, query, walk),
             self._members(found, frontier, query, walk),
             self._summaries(frontier, query, walk),
+            self._linked(found, arrived, frontier, query, walk),
         )
         return [
             (edge, out)
             for edges in reads
             for edge, out in edges
-            if edge.type in query.edges and query.way in ("both", "out" if out else "in")
+            if edge.type in query.edges and (edge.type in LINKS or query.way in ("both", "out" if out else "in"))
         ]
 
     async def _outward(self, arrived: Sequence[GraphNode], walk: Walk) -> list[tuple[Edge, bool]]:
@@ -235,6 +239,20 @@ class GraphWalk:
             for name, one in newest.items()
         ]
 
+    async def _linked(
+        self, found: Found, arrived: Sequence[GraphNode], frontier: Sequence[GraphNode], query: GraphQuery, walk: Walk
+    ) -> list[tuple[Edge, bool]]:
+        """Links: the frontier is as good an end of them as the other."""
+        here = [node.id for node in frontier]
+        events = [node.event for node in arrived if node.event is not None and node.event.origin != "derived"]
+        names = [node.id for node in here if node.kind == "entity"]
+        cuts: set[str] = set()
+        edges = await self._links.around(events, names, LinkQuery(query.edges, query.filters, query.links), walk, cuts)
+        for cut in sorted(cuts):
+            found.cut(cut)
+        ends = set(here)
+        return [(edge, edge.source in ends) for edge in edges]
+
     async def _take(
         self, found: Found, edges: Sequence[tuple[Edge, bool]], depth: int, query: GraphQuery, walk: Walk
     ) -> list[GraphNode]:
@@ -245,15 +263,20 @@ class GraphWalk:
             if node not in found.nodes:
                 reached.setdefault(node, edge)
         events = await self._events([node.id for node in reached if node.kind == "event"], walk)
+        linked = [node for node, edge in reached.items() if node.kind != "event" and edge.type in LINKS]
+        tellers = await self._tellers(linked, walk)
         nodes: list[GraphNode] = []
         for node, edge in reached.items():
             known = events.get(node.id) if node.kind == "event" else None
             if known is not None and known.event is not None and not _passes(known, query.filters):
                 continue
+            if edge.type in LINKS and node not in tellers and known is None:
+                continue  # only what is there is linked
             if node.kind == "event":
                 nodes.append(replace(known or GraphNode(node, None, 0, None), depth=depth, via=edge))
             else:
-                teller = found.nodes[edge.source].event if edge.source in found.nodes else None
+                other = found.nodes.get(edge.source)
+                teller = tellers.get(node) or (other.event if other is not None else None)
                 nodes.append(GraphNode(node, teller, depth, edge))
         room = max(0, walk.bounds.max_nodes - len(found.nodes))
         if len(nodes) > room:

@@ -21,6 +21,7 @@ from context_graph.store.timelines import Timelines, order_key
 
 Entries = tuple[list[TimelineEntry], bool]
 """Entries, and whether there are more than were asked for."""
+_OLDEST_FIRST = ("effects", "mentions")
 
 
 class Neighbours:
@@ -69,6 +70,13 @@ class Neighbours:
         """Of each session, agent, user, tool or entity the `limit` newest events on its timeline."""
         return await self._first(tenant, names, kind, limit, as_of)
 
+    async def first_mentions(
+        self, tenant: Tenant, names: Sequence[str], as_of: AsOf | None
+    ) -> dict[str, TimelineEntry]:
+        """Of each entity that was known the first event by occurrence that mentions it."""
+        found = await self._first(tenant, names, "mentions", 1, as_of) if names else {}
+        return {name: entries[0] for name, (entries, _) in found.items() if entries}
+
     async def receipts(self, tenant: Tenant, ids: Sequence[str], limit: int, as_of: AsOf | None) -> dict[str, Entries]:
         """Of each event the `limit` newest receipts of contexts that held it."""
         return await self._first(tenant, ids, "receipts", limit, as_of)
@@ -101,13 +109,15 @@ class Neighbours:
         for place, (entries, more) in enumerate(found):
             name = names[place % len(names)]
             before, already = merged.get(name, ([], False))
-            both = sorted([*before, *entries], key=order_key, reverse=kind != "effects")
+            both = sorted([*before, *entries], key=order_key, reverse=kind not in _OLDEST_FIRST)
             merged[name] = (both[:limit], more or already or len(both) > limit)
         return merged
 
 
 def _stretch(keys: GraphKeys, kind: str, name: str) -> Stretch:
-    """Effects oldest first, as they unfolded; everything else newest first."""
+    """Effects oldest first, as they unfolded, and first mentions; everything else newest first."""
+    if kind == "mentions":
+        return Stretch(keys.timeline("entity", name), "asc")
     if kind == "effects":
         return Stretch(keys.effects(name), "asc")
     if kind == "receipts":

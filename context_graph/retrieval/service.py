@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -24,6 +24,7 @@ from context_graph.domain.query import Intent, Understanding, understand
 from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
+from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates, Pool
 from context_graph.retrieval.deadline import Deadline
@@ -31,12 +32,14 @@ from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
 from context_graph.retrieval.items import Candidate
 from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk, Walk
+from context_graph.retrieval.links import Links
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.render import FORMATS, Content
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
+from context_graph.retrieval.same_things import SameThings
 from context_graph.retrieval.together import together
 from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import RetrievalSettings
@@ -122,6 +125,7 @@ class RetrievalParts:
     ledger: Ledger
     receipts: ReceiptIndex
     neighbours: Neighbours
+    entities: Entities
     embedder_of: EmbedderOf
     counters: Counters
     settings: RetrievalSettings
@@ -135,7 +139,9 @@ class Retrieval:
         self._parts = parts
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
-        self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger)
+        self._same_things = SameThings(parts.entities, parts.neighbours)
+        links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things)
+        self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links)
         self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._waiting = Waiting(parts.groups, parts.generations)
 
@@ -185,8 +191,9 @@ class Retrieval:
         deadline = self._deadline()
         wanted = query.offset + query.limit
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
-        understanding = await self._understood(tenant, query.query, query.filters, query.as_of)
-        ask = Ask(understanding, query.filters, query.as_of, depth, beside=query.mode == "hybrid")
+        filters = await self._same_things.widened(query.filters, tenant, query.as_of)
+        understanding = await self._understood(tenant, query.query, filters, query.as_of)
+        ask = Ask(understanding, filters, query.as_of, depth, beside=query.mode == "hybrid")
         vector = self._vector(tenant, understanding.subject) if query.mode != "keyword" else None
         finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
@@ -207,13 +214,15 @@ class Retrieval:
 
     async def graph(self, tenant: Tenant, query: GraphQuery, bounds: Bounds, as_of: AsOf | None) -> GraphFound:
         """Nodes and edges around the start nodes. Raises UnknownThing when none is there."""
+        query = replace(query, filters=await self._same_things.widened(query.filters, tenant, as_of))
         return await self._graph.walk(query, Walk(tenant, bounds, self._deadline(), as_of))
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._parts.settings.deadline_ms)
 
     async def _ask(self, tenant: Tenant, query: ContextQuery) -> Ask:
-        filters, limit = scope(query), self._parts.settings.candidates
+        limit = self._parts.settings.candidates
+        filters = await self._same_things.widened(scope(query), tenant, query.as_of)
         understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
         opinions = query.as_of is None and tenant.buckets == 1
         return Ask(understanding, filters, query.as_of, limit, query.max_depth, query.max_nodes, opinions=opinions)

@@ -125,6 +125,11 @@ def vector_bytes(vector: bytes) -> bytes:
     return np.frombuffer(vector, dtype=np.float32).astype(_VECTOR_DTYPE).tobytes()
 
 
+def float32_bytes(stored: bytes) -> bytes:
+    """A vector as it came: the hash's bytes in, float32 bytes out."""
+    return np.frombuffer(stored, dtype=_VECTOR_DTYPE).astype(np.float32).tobytes()
+
+
 def document_fields(document: Document) -> Fields:
     """The indexing's part of a text hash."""
     fields = filter_fields(document)
@@ -179,8 +184,7 @@ def stored_answer(values: Sequence[bytes | None]) -> StoredAnswer | None:
     vector, model, text_hash, spans = values
     if vector is None or model is None or text_hash is None:
         return None
-    numbers = np.frombuffer(vector, dtype=_VECTOR_DTYPE).astype(np.float32)
-    return StoredAnswer(numbers.tobytes(), model.decode(), text_hash.hex(), spans or b"")
+    return StoredAnswer(float32_bytes(vector), model.decode(), text_hash.hex(), spans or b"")
 
 
 def decode_document(doc_id: str, values: Mapping[str, bytes]) -> StoredDocument | None:

@@ -8,7 +8,7 @@ never overwritten: the last of a pair counts when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,8 +169,13 @@ class EntityStore:
         with store_errors("keeping decisions about entities"):
             await self._redis.zadd(keys.entity_decisions, members)
 
-    async def decisions(self, partitions: Sequence[Partition], ids: Sequence[str]) -> list[EntityDecision]:
-        """The last decision of each pair that these names are in."""
+    async def decisions(
+        self,
+        partitions: Sequence[Partition],
+        ids: Sequence[str],
+        counts: Callable[[Position], bool] = lambda _position: True,
+    ) -> list[EntityDecision]:
+        """The last decision of each pair that these names are in, of those whose position `counts`."""
         last: dict[tuple[str, str], EntityDecision] = {}
         for members in await self._ranges(partitions, [(f"{one}{_SEPARATOR}", None) for one in ids], decided=True):
             for member in members:
@@ -178,6 +183,8 @@ class EntityStore:
                 same, event_id, position, note = orjson.loads(said)
                 pair = (left, right) if left <= right else (right, left)
                 decision = EntityDecision(*pair, same, event_id, Position.parse(position), note)
+                if not counts(decision.position):
+                    continue
                 known = last.get(pair)
                 if known is None or known.position.sort_key <= decision.position.sort_key:
                     last[pair] = decision

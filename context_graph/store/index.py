@@ -24,7 +24,7 @@ from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import Fields, Part, StoredAnswer, StoredDocument
 from context_graph.store.entities import EntityStore, put_entities
 from context_graph.store.generations import GenerationOf, always, first
-from context_graph.store.keys import GraphKeys
+from context_graph.store.keys import MOST_CHUNKS, GraphKeys
 
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
 _FAN_OUT = 20  # effects read of one event
@@ -217,6 +217,21 @@ class Index:
         with store_errors("reading vectors"):
             answers: list[Any] = await pipe.execute() if ids else []
         return [fields.stored_answer(values) for values in answers]
+
+    async def read_vectors(self, partition: Partition, ids: Sequence[str]) -> dict[str, list[bytes]]:
+        """All vectors (float32 bytes) of these documents, of those that have any; one round trip."""
+        keys = await self.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for doc_id in ids:
+            for key in keys.vectors(doc_id):
+                pipe.hget(key, fields.STORED[fields.VECTOR])
+        with store_errors("reading vectors"):
+            answers: list[bytes | None] = await pipe.execute() if ids else []
+        found: dict[str, list[bytes]] = {}
+        for place, vector in enumerate(answers):
+            if vector is not None:
+                found.setdefault(ids[place // MOST_CHUNKS], []).append(fields.float32_bytes(vector))
+        return found
 
     async def read_turns(
         self,

@@ -20,7 +20,7 @@ from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import vector_bytes
 from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.index import is_missing_index
-from context_graph.store.keys import GraphKeys
+from context_graph.store.keys import MOST_CHUNKS, GraphKeys
 
 _FIELD_NAMES = {
     "event_type": fields.TYPE,
@@ -54,20 +54,43 @@ class Searcher:
     async def near(
         self, partition: Partition, vector: bytes, filters: Filters, limit: int, recorded_until: int | None = None
     ) -> dict[str, float]:
-        """The nearest documents that satisfy the filters: id to cosine similarity (-1..1); one round trip.
+        """The `limit` nearest documents that satisfy the filters: id to cosine similarity (-1..1), nearest first.
 
-        `limit` vectors are looked at; a long document has several and counts by its best, so fewer may be found.
+        A long document has several vectors and counts by its best. One round trip; more only where several passages of
+        one document were among the nearest, so that fewer documents than asked for were left.
 
         `vector`: float32 bytes of the query; `recorded_until`: ms of the ledger's clock, for as-of reads.
         """
-        keys = GraphKeys(partition, await self._generation(partition.tenant))
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.execute_command(*_vector_query(keys, compile_filters(filters, recorded_until), vector, limit))
-        [answer] = await self._answers(pipe)
-        nearest: dict[str, float] = {}
-        for name, away in _scores(answer, keys.vector_prefix).items():  # nearest first
-            nearest.setdefault(name.partition(":")[2], 1.0 - away)  # the chunk's number goes before
+        [nearest] = await self.near_each(partition, [vector], filters, limit, recorded_until)
         return nearest
+
+    async def near_each(
+        self,
+        partition: Partition,
+        vectors: Sequence[bytes],
+        filters: Filters,
+        limit: int,
+        recorded_until: int | None = None,
+    ) -> list[dict[str, float]]:
+        """As `near`, for each of these vectors; all in the same round trips."""
+        keys = GraphKeys(partition, await self._generation(partition.tenant))
+        condition = compile_filters(filters, recorded_until)
+        found: list[dict[str, float]] = [{} for _ in vectors]
+        open_, wide = list(range(len(vectors))), limit
+        while open_:
+            pipe = self._redis.pipeline(transaction=False)
+            for number in open_:
+                pipe.execute_command(*_vector_query(keys, condition, vectors[number], wide))
+            scores = [_scores(answer, keys.vector_prefix) for answer in await self._answers(pipe)]
+            for number, distances in zip(open_, scores, strict=True):
+                found[number] = _best_passages(distances, limit)
+            open_ = [
+                number
+                for number, distances in zip(open_, scores, strict=True)
+                if len(found[number]) < limit and len(distances) == wide < limit * MOST_CHUNKS
+            ]
+            wide = min(2 * wide, limit * MOST_CHUNKS)
+        return found
 
     async def matching(
         self,
@@ -212,6 +235,14 @@ def _bound(value: float) -> str:
     if value in {float("inf"), float("-inf")}:
         return "+inf" if value > 0 else "-inf"
     return repr(value)
+
+
+def _best_passages(distances: dict[str, float], limit: int) -> dict[str, float]:
+    """Documents by their nearest vector, at most `limit`, from `<chunk>:<id>` to distance, nearest first."""
+    nearest: dict[str, float] = {}
+    for name, away in distances.items():
+        nearest.setdefault(name.partition(":")[2], 1.0 - away)
+    return dict(list(nearest.items())[:limit])
 
 
 def _scores(answer: list[Any], prefix: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -241,3 +242,13 @@ async def test_the_vectors_graph_is_made_as_the_settings_say(resources: Resource
     said = str(info)
     assert "'M', 8" in said.replace("b'", "'")
     assert "'ef_construction', 64" in said.replace("b'", "'")
+
+
+async def test_several_passages_of_one_event_do_not_take_the_places_of_others(resources: Resources) -> None:
+    axes = np.eye(DIMENSIONS, dtype=np.float32)
+    passages = tuple(("00" * 16, (axes[0] + axes[n] / 100).astype(np.float32).tobytes()) for n in range(2, 9))
+    long = replace(enrichment(document("long"), vector=axes[0]), passages=passages)
+    others = [enrichment(document(f"e{n}"), vector=axes[0] + axes[1] * (1 + n / 10)) for n in range(4)]
+    await resources.index.put_enrichments(PARTITION, [long, *others])
+    near = await Searcher(resources.derived_redis).near(PARTITION, axes[0].tobytes(), NO_FILTERS, 4)
+    assert list(near) == ["long", "e0", "e1", "e2"], "each event once, by its best passage, and as many as asked for"
