@@ -17,15 +17,14 @@ from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.text import TEXT_VERSION
 from context_graph.store.index import Index
-from enrichment.entities import find_mentions, role_in
+from enrichment.found import Found, find, source_of
 from enrichment.indexing import documents_of
-from enrichment.keywords import keywords_of
 from enrichment.known import packed_spans
 from enrichment.passages import further_passages
 
 if TYPE_CHECKING:
     from context_graph.models.embedder import Embedder
-    from context_graph.models.recogniser import Recogniser, Span
+    from context_graph.models.recogniser import Recogniser
 
 
 def embedded_text(document: Document) -> str:
@@ -50,36 +49,33 @@ def passages_of(document: Document, most: int) -> tuple[str, ...]:
 
 def enrichment_of(
     document: Document,
-    spans: Sequence[Span],
+    found: Found,
     vector: bytes,
     model_id: str,
-    packed: bytes = b"",
+    recogniser_id: str = "",
     *,
     passages: Sequence[tuple[str, bytes]] = (),
 ) -> Enrichment:
-    """What the models' answers add to a document.
+    """What models and rules add to a document.
 
-    `vector`: float32 bytes; `packed`: the spans as they are kept; `passages`: text and vector of further passages.
+    `vector`: float32 bytes; `recogniser_id`: whose spans they are, empty where nobody is to take the findings over;
+    `passages`: text and vector of further passages.
     """
+    made_of = text_hash(embedded_text(document))
     return Enrichment(
         document=document,
         vector=vector,
         model=model_id,
-        text_hash=text_hash(embedded_text(document)),
-        mentions=find_mentions(
-            document.text,
-            spans,
-            tool_name=document.tool_name,
-            agent_id=document.agent_id,
-            role=role_in(document),
-        ),
-        keywords=keywords_of(document.text),
-        spans=packed,
+        text_hash=made_of,
+        mentions=found.mentions,
+        keywords=found.keywords,
+        spans=found.spans,
         passages=tuple((text_hash(text), vector) for text, vector in passages),
+        source=source_of(document, made_of, recogniser_id) if recogniser_id else b"",
     )
 
 
-Recall: TypeAlias = Callable[[Partition, Sequence[Document]], Awaitable[None]]
+Recall: TypeAlias = Callable[[Partition, Sequence[Document]], Awaitable[Mapping[str, Found]]]
 
 
 class EnrichmentHandler:
@@ -94,7 +90,8 @@ class EnrichmentHandler:
         *,
         passages: int = 0,
     ) -> None:
-        """`recall`: called with the documents before the models are asked, to remind them of what they said before.
+        """`recall`: called with the documents before the models are asked: reminds these of what they said before, and
+        says of which documents (by id) all is known.
 
         `passages`: of a long text at most so many beside its head get vectors.
         """
@@ -109,27 +106,30 @@ class EnrichmentHandler:
         documents = documents_of(events)
         if not documents:
             return
-        if self._recall is not None:
-            await self._recall(partition, documents)
-        texts = [document.text for document in documents]
+        known = dict(await self._recall(partition, documents)) if self._recall is not None else {}
+        unknown = [document for document in documents if document.id not in known]
         try:
             async with asyncio.TaskGroup() as tasks:
                 embedding = tasks.create_task(self._vectors(documents), name="embed")
-                recognising = tasks.create_task(self._recogniser.recognise(texts), name="recognise")
+                recognising = tasks.create_task(self._recogniser.recognise([d.text for d in unknown]), name="recognise")
         except ExceptionGroup as failures:
             # The delivery loop decides by the error's type, so the first failure goes on as itself.
             raise failures.exceptions[0] from failures
-        vectors = embedding.result()
+        vectors, recogniser_id = embedding.result(), self._recogniser.recogniser_id
+        newly = iter(
+            find(document, spans, packed_spans(recogniser_id, spans))
+            for document, spans in zip(unknown, recognising.result(), strict=True)
+        )
         enrichments = [
             enrichment_of(
                 document,
-                named,
+                known[document.id] if document.id in known else next(newly),
                 vectors[embedded_text(document)],
                 self._embedder.model_id,
-                packed_spans(self._recogniser.recogniser_id, named),
+                recogniser_id,
                 passages=[(text, vectors[text]) for text in passages_of(document, self._passages)],
             )
-            for document, named in zip(documents, recognising.result(), strict=True)
+            for document in documents
         ]
         await self._index.put_enrichments(partition, enrichments)
 

@@ -23,6 +23,7 @@ from context_graph.store.forgotten import Forgotten
 from context_graph.store.generations import recipe_of
 from context_graph.store.index import Index
 from enrichment.enrich import EnrichmentHandler, embedded_text, passages_of, text_hash
+from enrichment.found import Found
 from enrichment.indexing import IndexingHandler
 from enrichment.known import RememberingEmbedder, RememberingRecogniser, recall
 
@@ -35,15 +36,17 @@ class IndexingOf:
 
     resources: Resources
     number: int
-    _indexes: dict[int, Index] = field(default_factory=dict)
+    _indexes: dict[tuple[int, bool], Index] = field(default_factory=dict)
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
         """See `IndexingHandler`."""
         recipe = await self.resources.generations.recipe(partition.tenant, self.number)
         dimensions = self.resources.settings.embedding.dimensions if recipe is None else recipe.dimensions
-        index = self._indexes.get(dimensions)
+        fresh = await _is_building(self.resources, partition.tenant, self.number)
+        index = self._indexes.get((dimensions, fresh))
         if index is None:
-            index = self._indexes[dimensions] = self.resources.index.at(self.number, dimensions)
+            index = self.resources.index.at(self.number, dimensions, fresh=fresh)
+            self._indexes[dimensions, fresh] = index
         await self._forgetting(IndexingHandler(index)).handle(partition, events)
 
     def _forgetting(self, inner: IndexingHandler) -> ForgettingHandler:
@@ -75,31 +78,36 @@ class EnrichmentOf:
     resources: Resources
     models: Models
     number: int
-    _handlers: dict[str, ForgettingHandler] = field(default_factory=dict)
+    _handlers: dict[tuple[str, bool], ForgettingHandler] = field(default_factory=dict)
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
         """See `EnrichmentHandler`."""
         recipe = await self._recipe(partition.tenant)
         embedder = await self.models.embedder(recipe)
-        handler = self._handlers.get(embedder.model_id)
+        fresh = await _is_building(self.resources, partition.tenant, self.number)
+        handler = self._handlers.get((embedder.model_id, fresh))
         if handler is None:
-            handler = self._handlers[embedder.model_id] = self._handler(recipe, embedder)
+            handler = self._handler(recipe, embedder, fresh=fresh)
+            self._handlers[embedder.model_id, fresh] = handler
         await handler.handle(partition, events)
 
-    def _handler(self, recipe: Recipe, embedder: RememberingEmbedder) -> ForgettingHandler:
+    def _handler(self, recipe: Recipe, embedder: RememberingEmbedder, *, fresh: bool) -> ForgettingHandler:
         passages = self.resources.settings.embedding.passages
 
-        async def remind(partition: Partition, documents: Sequence[Document]) -> None:
+        async def remind(partition: Partition, documents: Sequence[Document]) -> dict[str, Found]:
             live = await self.resources.generations.live(partition.tenant)
+            found: dict[str, Found] = {}
             if live == self.number:
-                return
+                return found
+            index = self.resources.index.at(live)
             texts = [(document, (embedded_text(document), *passages_of(document, passages))) for document in documents]
             for chunk in range(max((len(parts) for _, parts in texts), default=0)):
                 asked = [(d, parts[chunk], text_hash(parts[chunk])) for d, parts in texts if chunk < len(parts)]
-                index = self.resources.index.at(live)
-                await recall(index, partition, asked, embedder, self.models.recogniser, chunk=chunk)
+                known = await recall(index, partition, asked, embedder, self.models.recogniser, chunk=chunk)
+                found = found if chunk else known
+            return found
 
-        index = self.resources.index.at(self.number, recipe.dimensions)
+        index = self.resources.index.at(self.number, recipe.dimensions, fresh=fresh)
         inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind, passages=passages)
         forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
         return ForgettingHandler(inner, forgotten, self.resources.ledger, forgotten.remove_enrichments, spares=True)
@@ -119,3 +127,8 @@ class EnrichmentOf:
         table = await self.resources.generations.change(tenant, named)
         log.info("generation_named", tenant=tenant, generation=self.number, model=embedder.model_id)
         return table.recipes[self.number]
+
+
+async def _is_building(resources: Resources, tenant: TenantId, number: int) -> bool:
+    """Whether a generation of the tenant is being built: then nothing of it is older than its indexes."""
+    return (await resources.generations.table(tenant)).building == number

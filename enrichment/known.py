@@ -2,9 +2,10 @@
 
 Two places, both bounded. The process remembers the newest few thousand texts: repeated ones (acknowledgements, retried
 calls) are asked once, also when two generations are fed. And a document that the live generation has already, with the
-same text, model and recogniser, brings its vector and its spans along: a rebuild embeds nothing again. This second one
-needs no keys of its own, costs no memory but the spans beside the vector, ends with the generation, and is erased with
-the person, whose documents leave every generation.
+same text, model and recogniser, brings its vector and its spans along, and what the rules found where these are the
+same (`found.py`): a rebuild embeds nothing again. This second one needs no keys of its own, costs no memory but the
+spans and a proof beside the vector, ends with the generation, and is erased with the person, whose documents leave
+every generation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import orjson
 from context_graph.domain.document import Document
 from context_graph.domain.partition import Partition
 from context_graph.models.recogniser import Recogniser, Span
+from enrichment.found import Found, source_of, taken_over
 
 if TYPE_CHECKING:
     from context_graph.models.embedder import Embedder, Vectors
@@ -136,20 +138,27 @@ def unpacked_spans(recogniser_id: str, text: str, packed: bytes) -> list[Span] |
 async def recall(
     index: Index, partition: Partition, documents: Sequence[tuple[Document, str, str]],
     embedder: RememberingEmbedder, recogniser: RememberingRecogniser, *, chunk: int = 0,
-) -> None:  # fmt: skip
+) -> dict[str, Found]:  # fmt: skip
     """Bring what `index` holds of these documents into the memories; one round trip.
 
     `documents`: each with the text that is embedded and that text's hash; `chunk`: which passage of it that is.
+    Returns what was found in a document by the rules of today, where that is there; the recogniser need not be asked.
     """
     stored = await index.read_answers(partition, [document.id for document, _, _ in documents], chunk=chunk)
-    for (document, text, text_hash), known in zip(documents, stored, strict=True):
-        if known is None or known.text_hash != text_hash:
+    found: dict[str, Found] = {}
+    for (document, text, text_hash), answer in zip(documents, stored, strict=True):
+        if answer is None or answer.text_hash != text_hash:
             continue
-        if known.model == embedder.model_id:
-            embedder.memory.put(text, known.vector)
-        spans = unpacked_spans(recogniser.recogniser_id, document.text, known.spans)
+        if answer.model == embedder.model_id:
+            embedder.memory.put(text, answer.vector)
+        taken = taken_over(document, answer, source_of(document, text_hash, recogniser.recogniser_id))
+        if taken is not None:
+            found[document.id] = taken
+            continue
+        spans = unpacked_spans(recogniser.recogniser_id, document.text, answer.spans)
         if spans is not None:
             recogniser.memory.put(document.text, spans)
+    return found
 
 
 def _short(recogniser_id: str) -> str:

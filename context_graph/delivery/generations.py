@@ -24,15 +24,18 @@ from context_graph.domain.stages import Stage
 from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.store.generations import Generations
 
+_BUILDERS = 2
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Fed:
-    """A generation, and whether it is nowhere more than one that is being built."""
+    """A generation, whether it is nowhere more than one that is being built, and which of its consumers here it is."""
 
     number: int
     building: bool
+    member: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ async def run_generations(
 ) -> None:  # fmt: skip
     """Run `stage` for every generation that any tenant feeds, until `stop` is set.
 
+    One that is being built has two consumers here, unless the stage needs order: while the store writes for one of
+    them, the other one computes.
+
     `handler` makes the handler that writes to that generation; `batch` says how many events it gets at once, given
     whether every tenant is still building it (default: settings.batch_events). Raises what makes one of them fail.
     """
@@ -74,7 +80,7 @@ async def run_generations(
     try:
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
-                wanted = await _wanted(source, generations, set(followers))
+                wanted = await _wanted(source, generations, set(followers), 1 if stage.ordered else _BUILDERS)
                 for fed in wanted - followers.keys():
                     own = asyncio.Event()
                     guarded = _Guarded(handler(fed.number), generations, fed.number)
@@ -96,7 +102,7 @@ async def run_generations(
         raise _first(failures) from failures
 
 
-async def _wanted(source: Source, generations: Generations, known: set[_Fed]) -> set[_Fed]:
+async def _wanted(source: Source, generations: Generations, known: set[_Fed], builders: int) -> set[_Fed]:
     """Those that any tenant feeds; those known while Redis is away, and the first at the start."""
     try:
         tables = await generations.tables([tenant.name for tenant in await source.tenants.all()])
@@ -106,7 +112,10 @@ async def _wanted(source: Source, generations: Generations, known: set[_Fed]) ->
     building = {table.building for table in tables}
     settled = {number for table in tables for number in table.fed if number != table.building} | {FIRST}
     return {_Fed(n, building=False) for n in settled} | {
-        _Fed(n, building=True) for n in building if n is not None and n not in settled
+        _Fed(n, building=True, member=member)
+        for n in building
+        if n is not None and n not in settled
+        for member in range(builders)
     }
 
 

@@ -69,6 +69,8 @@ class Enrichment:
     """Of a long text: text hash and vector of each further passage, in order."""
     spans: bytes = b""
     """What the recogniser found, packed: kept beside the vector, so that a rebuild need not ask it again."""
+    source: bytes = b""
+    """Digest of all that mentions and keywords follow from; empty where they are not to be taken over."""
 
 
 def filter_tag(value: str) -> str:

@@ -10,7 +10,7 @@ of a field each. In the hash an attribute has a name of one letter (`STORED`): n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,9 +34,9 @@ TEXT, SPEAKER, PARTS = "text", "speaker", "parts"
 TEXT_FIELDS = (TEXT, SPEAKER, PARTS)
 VECTOR = "vec"
 # Not indexed, so named as they are stored: what a result shows, the version of a part; of a vector its model, the hash
-# of its text and what the recogniser said.
+# of its text, what the recogniser said, and the proof of what the rules made of it (answers.py).
 META, AT = "m", "v"
-MODEL, TEXT_HASH, SPANS = "n", "h", "l"
+MODEL, TEXT_HASH, SPANS, PROOF = "n", "h", "l", "q"
 # What queries call an attribute, and the field of the hash that holds it.
 STORED: Mapping[str, str] = {
     KIND: "k", TYPE: "y", TOOL: "o", AGENT: "a", USER: "u", SESSION: "s", STATUS: "z", ORIGIN: "g", ENTITY: "e",
@@ -47,7 +47,7 @@ STORED: Mapping[str, str] = {
 INDEX_VERSION = 2
 # float16 halves what a vector takes and keeps the ranking: recall@10 0.998 as float32 at 100,000 (adr/0020).
 VECTOR_TYPE = "FLOAT16"
-_VECTOR_DTYPE = np.float16
+VECTOR_DTYPE = np.float16
 
 Fields = dict[str, str | bytes | int]
 
@@ -65,7 +65,7 @@ def _part(*attributes: str, others: tuple[str, ...]) -> Part:
 
 
 INDEXING_PART = _part(*TEXT_FIELDS, *TAG_FIELDS, *NUMERIC_FIELDS, others=(META,))
-VECTOR_PART = _part(*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, others=(MODEL, TEXT_HASH, SPANS))
+VECTOR_PART = _part(*TAG_FIELDS, ENTITY, *NUMERIC_FIELDS, VECTOR, others=(MODEL, TEXT_HASH, SPANS, PROOF))
 
 
 class StoredDocument(NamedTuple):
@@ -76,37 +76,31 @@ class StoredDocument(NamedTuple):
     """`filter_tag` digests of its entities; read only when asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """What the models said of a document: its vector (float32 bytes), by which model of which text, and the spans."""
-
-    vector: bytes
-    model: str
-    text_hash: str
-    spans: bytes
+UNSEEN = "SKIPINITIALSCAN"
+"""For FT.CREATE where nothing is written yet: else the server looks through all of its keys, for minutes, and indexes
+twice what is written meanwhile."""
 
 
-ANSWER_FIELDS = (STORED[VECTOR], MODEL, TEXT_HASH, SPANS)
-
-
-def text_index_definition(name: str, prefix: str) -> list[str | int]:
+def text_index_definition(name: str, prefix: str, *options: str) -> list[str | int]:
     """FT.CREATE of the index over text hashes. No stop words: a name may be one. No highlighting: it costs memory."""
     texts: list[str | int] = [
         *(*_attribute(TEXT), "TEXT"),
         *(*_attribute(SPEAKER), "TEXT", "NOSTEM"),
         *(*_attribute(PARTS), "TEXT", "NOSTEM", "WEIGHT", "0.5"),
     ]
-    return [*_definition(name, prefix, "NOHL"), *texts]
+    return [*_definition(name, prefix, "NOHL", *options), *texts]
 
 
-def vector_index_definition(name: str, prefix: str, dimensions: int, made: VectorIndexSettings) -> list[str | int]:
+def vector_index_definition(
+    name: str, prefix: str, dimensions: int, made: VectorIndexSettings, *options: str
+) -> list[str | int]:
     """FT.CREATE of the HNSW index over vector hashes, cosine distance."""
     shape = ("TYPE", VECTOR_TYPE, "DIM", dimensions, "DISTANCE_METRIC", "COSINE")
     graph = ("M", made.m, "EF_CONSTRUCTION", made.ef_construction, "EF_RUNTIME", made.ef_runtime)
     attributes = (*shape, *graph)
     entities = (*_attribute(ENTITY), "TAG", "SEPARATOR", ",")
     vector = (*_attribute(VECTOR), "VECTOR", "HNSW", len(attributes), *attributes)
-    return [*_definition(name, prefix), *entities, *vector]
+    return [*_definition(name, prefix, *options), *entities, *vector]
 
 
 def _attribute(name: str) -> tuple[str, str, str]:
@@ -122,12 +116,12 @@ def _definition(name: str, prefix: str, *options: str) -> list[str | int]:
 
 def vector_bytes(vector: bytes) -> bytes:
     """A vector for a query or a hash: float32 bytes in, the index's own type out."""
-    return np.frombuffer(vector, dtype=np.float32).astype(_VECTOR_DTYPE).tobytes()
+    return np.frombuffer(vector, dtype=np.float32).astype(VECTOR_DTYPE).tobytes()
 
 
 def float32_bytes(stored: bytes) -> bytes:
     """A vector as it came: the hash's bytes in, float32 bytes out."""
-    return np.frombuffer(stored, dtype=_VECTOR_DTYPE).astype(np.float32).tobytes()
+    return np.frombuffer(stored, dtype=VECTOR_DTYPE).astype(np.float32).tobytes()
 
 
 def document_fields(document: Document) -> Fields:
@@ -155,8 +149,8 @@ def document_fields(document: Document) -> Fields:
     return fields
 
 
-def vector_fields(enrichment: Enrichment) -> Fields:
-    """A vector hash, whole."""
+def vector_fields(enrichment: Enrichment, proof: bytes = b"") -> Fields:
+    """A vector hash, whole. `proof`: of what the rules found, where that may be taken over."""
     fields = filter_fields(enrichment.document)
     fields |= {
         STORED[VECTOR]: vector_bytes(enrichment.vector),
@@ -168,6 +162,8 @@ def vector_fields(enrichment: Enrichment) -> Fields:
         fields[STORED[ENTITY]] = _entity_tags(enrichment)
     if enrichment.spans:
         fields[SPANS] = enrichment.spans
+    if proof:
+        fields[PROOF] = proof
     return fields
 
 
@@ -177,14 +173,6 @@ def passage_fields(enrichment: Enrichment, text_hash: str, vector: bytes) -> Fie
     fields |= {STORED[VECTOR]: vector_bytes(vector), MODEL: enrichment.model, TEXT_HASH: bytes.fromhex(text_hash)}
     fields[AT] = enrichment.document.position.sort_key
     return fields
-
-
-def stored_answer(values: Sequence[bytes | None]) -> StoredAnswer | None:
-    """From the fields of `ANSWER_FIELDS` in order; None while the enrichment has not written them."""
-    vector, model, text_hash, spans = values
-    if vector is None or model is None or text_hash is None:
-        return None
-    return StoredAnswer(float32_bytes(vector), model.decode(), text_hash.hex(), spans or b"")
 
 
 def decode_document(doc_id: str, values: Mapping[str, bytes]) -> StoredDocument | None:

@@ -31,6 +31,7 @@ ENTITY_FORM_PREFIX = "form:"
 EVENT_ENTITIES = "entities"
 EVENT_MENTIONS = "mentions"
 EVENT_KEYWORDS = "keywords"
+SHOWN = (EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
 MOST_IN_BLOCK = 100
 """Names read of one block: one that more share tells nothing apart, and nobody is looked for in it."""
 _SEPARATOR = "\0"
@@ -85,30 +86,40 @@ def put_names(pipe: Any, keys: GraphKeys, entity_ids: Iterable[str]) -> None:
         pipe.zadd(keys.entity_names, members)
 
 
-def put_entities(pipe: Any, keys: GraphKeys, enrichment: Enrichment) -> None:
-    """Entity nodes, their timelines and registry, and what of them the event's own hash shows.
-
-    A summary mentions what its events mention: it adds to no timeline and has no event hash.
-    """
-    document = enrichment.document
-    if document.kind == "summary":
-        return
-    member = timeline_member(document.position, document.id)
+def shown_fields(enrichment: Enrichment) -> dict[str, bytes]:
+    """Stage 2's fields of an event's hash; those of `SHOWN` that say something."""
     grouped = _by_entity(enrichment.mentions)
-    for entity_id, mentions in grouped.items():
-        forms = {ENTITY_FORM_PREFIX + mention.name: "" for mention in mentions}
-        pipe.zadd(keys.timeline("entity", entity_id), {member: document.occurred_at})  # first: it keeps the rest alive
-        pipe.hset(keys.entity(entity_id), mapping={ENTITY_LABEL: mentions[0].label, **forms})
-        pipe.zadd(keys.registry("entity"), {entity_id: document.occurred_at}, gt=True)
-    put_names(pipe, keys, grouped)
     shown: dict[str, bytes] = {}
     if grouped:
         shown[EVENT_ENTITIES] = orjson.dumps(list(grouped))
         shown[EVENT_MENTIONS] = orjson.dumps([_shown(group) for group in grouped.values()])
     if enrichment.keywords:
         shown[EVENT_KEYWORDS] = orjson.dumps(enrichment.keywords)
-    if shown:
-        pipe.hset(keys.event(document.id), mapping=shown)
+    return shown
+
+
+def put_entities(pipe: Any, keys: GraphKeys, enrichments: Iterable[Enrichment]) -> None:
+    """Entity nodes, their timelines and registry: of each entity one command of a kind, however many mention it.
+
+    A summary mentions what its events mention: it adds to no timeline.
+    """
+    timelines: dict[str, dict[str, int]] = {}
+    forms: dict[str, dict[str, str]] = {}
+    for document, mentions in ((each.document, each.mentions) for each in enrichments):
+        if document.kind == "summary":
+            continue
+        member = timeline_member(document.position, document.id)
+        for mention in mentions:
+            timelines.setdefault(mention.entity_id, {})[member] = document.occurred_at
+            known = forms.setdefault(mention.entity_id, {ENTITY_LABEL: mention.label})
+            known[ENTITY_FORM_PREFIX + mention.name] = ""
+    for entity_id, members in timelines.items():
+        pipe.zadd(keys.timeline("entity", entity_id), members)  # first: it keeps the rest alive
+        pipe.hset(keys.entity(entity_id), mapping=forms[entity_id])
+    if timelines:
+        latest = {entity_id: max(members.values()) for entity_id, members in timelines.items()}
+        pipe.zadd(keys.registry("entity"), latest, gt=True)
+    put_names(pipe, keys, timelines)
 
 
 def _shown(mentions: Sequence[Mention]) -> list[str | int]:

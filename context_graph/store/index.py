@@ -7,7 +7,7 @@ separate fields, so neither waits for the other. Queries are in `store/queries.p
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -20,13 +20,17 @@ from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
 from context_graph.store import documents as fields
+from context_graph.store.answers import VECTOR_FIELDS, StoredAnswer, proof_of, stored_answer
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.documents import Fields, Part, StoredAnswer, StoredDocument
-from context_graph.store.entities import EntityStore, put_entities
+from context_graph.store.documents import Fields, Part, StoredDocument
+from context_graph.store.entities import SHOWN, EntityStore, put_entities, shown_fields
 from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.keys import MOST_CHUNKS, GraphKeys
+from context_graph.store.scripts import PipelinedScript
 
 _READ = (fields.TEXT, fields.SPEAKER, fields.META)
+_AT_ONCE = 16  # hashes that one script writes: RediSearch takes some 0.2 ms for a vector, and others wait so long
+_READ_AT_ONCE = 64
 _FAN_OUT = 20  # effects read of one event
 _SORT_KEY = 17  # characters of the position before the id, in a member of the graph's sorted sets
 _TURN_FIELDS = [fields.STORED.get(name, name) for name in (*_READ, fields.AT, fields.ENTITY)]
@@ -85,23 +89,29 @@ class Index:
         dimensions: int,
         generation: GenerationOf = first,
         vectors: VectorIndexSettings | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
-        """`generation`: which one of a tenant is read and written."""
+        """`generation`: which one of a tenant is read and written; `fresh`: nothing is in it before its indexes are."""
+        self._options = (fields.UNSEEN,) if fresh else ()
         self._vectors = VectorIndexSettings() if vectors is None else vectors
         self._redis = redis
         self._dimensions = dimensions
         self._generation = generation
         self._ensured: set[str] = set()
-        source = files("context_graph.store").joinpath("lua/replace_if_newer.lua").read_text()
-        self._replace = redis.register_script(source)
+        self._replace = PipelinedScript(redis, "replace_if_newer.lua")
+        self._answers = PipelinedScript(redis, "read_answers.lua")
         turns = files("context_graph.store").joinpath("lua/read_turns.lua").read_text()
         self._turns = redis.register_script(turns)
         self._command: Callable[..., Awaitable[Any]] = redis.execute_command
 
-    def at(self, generation: int, dimensions: int | None = None) -> Index:
-        """The same in that very generation, whose vectors may have other dimensions."""
+    def at(self, generation: int, dimensions: int | None = None, *, fresh: bool = False) -> Index:
+        """The same in that very generation, whose vectors may have other dimensions.
+
+        `fresh`: it is being built, so what its indexes are to find is written behind them.
+        """
         chosen = self._dimensions if dimensions is None else dimensions
-        return Index(self._redis, chosen, always(generation), self._vectors)
+        return Index(self._redis, chosen, always(generation), self._vectors, fresh=fresh)
 
     @property
     def entities(self) -> EntityStore:
@@ -115,14 +125,16 @@ class Index:
     async def ensure(self, partition: Partition, *, again: bool = False) -> None:
         """Create the partition's two indexes unless they are there; asked once per instance, or `again`.
 
-        Hashes written before an index are taken up by it. Raises ConfigurationError when the vectors of an existing
-        index have other dimensions.
+        Hashes written before an index are taken up by it, unless it is of a fresh generation. Raises
+        ConfigurationError when the vectors of an existing index have other dimensions.
         """
         keys = await self.keys(partition)
         if keys.tag in self._ensured and not again:
             return
-        text = fields.text_index_definition(keys.text_index, keys.document_prefix)
-        vector = fields.vector_index_definition(keys.vector_index, keys.vector_prefix, self._dimensions, self._vectors)
+        text = fields.text_index_definition(keys.text_index, keys.document_prefix, *self._options)
+        vector = fields.vector_index_definition(
+            keys.vector_index, keys.vector_prefix, self._dimensions, self._vectors, *self._options
+        )
         with store_errors("creating the index"):
             for definition in (text, vector):
                 try:
@@ -154,31 +166,44 @@ class Index:
         """Make these documents findable by text and filters; one round trip. Of a summary's scope the newest stays."""
         await self.ensure(partition)
         keys = await self.keys(partition)
-        pipe = self._redis.pipeline(transaction=False)
-        for document in documents:
-            await self._put(pipe, keys.document(document.id), fields.document_fields(document), fields.INDEXING_PART)
+        written = [(keys.document(document.id), fields.document_fields(document)) for document in documents]
         with store_errors("indexing documents"):
-            await pipe.execute()
+            await self._put(written, fields.INDEXING_PART)
 
     async def put_enrichments(self, partition: Partition, enrichments: Sequence[Enrichment]) -> None:
-        """Add vectors, entities and keywords to documents, whether or not these have arrived; one round trip."""
+        """Add vectors, entities and keywords to documents, whether or not these have arrived; two round trips.
+
+        The vectors last: what is beside one may be taken over by another generation.
+        """
         await self.ensure(partition)
         keys = await self.keys(partition)
-        pipe = self._redis.pipeline(transaction=False)
+        pipe: Any = self._redis.pipeline(transaction=False)
+        put_entities(pipe, keys, enrichments)
+        written: list[tuple[str, Fields]] = []
         for enrichment in enrichments:
+            doc_id, shown = enrichment.document.id, shown_fields(enrichment)
+            if shown and enrichment.document.kind == "event":
+                pipe.hset(keys.event(doc_id), mapping=shown)
             for chunk, (text_hash, vector) in enumerate(enrichment.passages, 1):
-                passage = fields.passage_fields(enrichment, text_hash, vector)
-                await self._put(pipe, keys.vector(enrichment.document.id, chunk), passage, fields.VECTOR_PART)
-            key = keys.vector(enrichment.document.id)
-            await self._put(pipe, key, fields.vector_fields(enrichment), fields.VECTOR_PART)
-            put_entities(pipe, keys, enrichment)
+                written.append((keys.vector(doc_id, chunk), fields.passage_fields(enrichment, text_hash, vector)))
+            written.append((keys.vector(doc_id), fields.vector_fields(enrichment, _proof(enrichment, shown))))
         with store_errors("storing enrichments"):
             await pipe.execute()
+            await self._put(written, fields.VECTOR_PART)
 
-    async def _put(self, pipe: Any, key: str, values: Fields, part: Part) -> None:
-        pairs = [item for pair in values.items() for item in pair]
-        arguments = [part.version, values[part.version], len(part.names), *part.names, *pairs]
-        await self._replace(keys=[key], args=arguments, client=pipe)
+    async def _put(self, written: Sequence[tuple[str, Fields]], part: Part) -> None:
+        calls: list[tuple[list[str], list[str | bytes | int]]] = []
+        for start in range(0, len(written), _AT_ONCE):
+            chosen = written[start : start + _AT_ONCE]
+            arguments: list[str | bytes | int] = [part.version, len(part.names), *part.names]
+            for _, values in chosen:
+                arguments += (values[part.version], 2 * len(values))
+                for pair in values.items():
+                    arguments += pair
+            calls.append(([key for key, _ in chosen], arguments))
+        for answer in await self._replace.run(calls):
+            if isinstance(answer, Exception):
+                raise answer
 
     async def read_documents(
         self, partition: Partition, ids: Sequence[str], *, entities: bool = False
@@ -211,12 +236,18 @@ class Index:
         `chunk`: of which passage; the spans are with the first.
         """
         keys = await self.keys(partition)
-        pipe = self._redis.pipeline(transaction=False)
-        for doc_id in ids:
-            pipe.hmget(keys.vector(doc_id, chunk), list(fields.ANSWER_FIELDS))
+        asked: list[str | bytes | int] = [len(VECTOR_FIELDS), *VECTOR_FIELDS, *SHOWN]
+        calls: list[tuple[list[str], list[str | bytes | int]]] = []
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            chosen = ids[start : start + _READ_AT_ONCE]
+            calls.append(([key for i in chosen for key in (keys.vector(i, chunk), keys.event(i))], asked))
+        found: list[StoredAnswer | None] = []
         with store_errors("reading vectors"):
-            answers: list[Any] = await pipe.execute() if ids else []
-        return [fields.stored_answer(values) for values in answers]
+            for answer in await self._answers.run(calls):
+                if isinstance(answer, Exception):
+                    raise answer
+                found += map(stored_answer, answer)
+        return found
 
     async def read_vectors(self, partition: Partition, ids: Sequence[str]) -> dict[str, list[bytes]]:
         """All vectors (float32 bytes) of these documents, of those that have any; one round trip."""
@@ -306,6 +337,12 @@ def _turn(row: list[Any]) -> Turn:
         followers or (),
         int(uses) if uses else 0,
     )
+
+
+def _proof(enrichment: Enrichment, shown: Mapping[str, bytes]) -> bytes:
+    if not enrichment.source:
+        return b""
+    return proof_of(enrichment.source, tuple(shown.get(name, b"") for name in SHOWN))
 
 
 def is_missing_index(error: ResponseError) -> bool:

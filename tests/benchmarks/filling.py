@@ -21,6 +21,7 @@ from context_graph.domain.stages import STAGES
 from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import Span, open_recogniser
 from enrichment.enrich import enrichment_of
+from enrichment.found import find
 from enrichment.indexing import documents_of
 from enrichment.known import packed_spans
 from projections.fold import fold
@@ -79,7 +80,8 @@ async def fill_derived(stage: Stage, pool: Pool, count: int) -> None:
             vector = _vector(pool, pick, random)
             spans = _spans(pool, pick, document.text)
             packed = packed_spans(pool.recogniser_id, spans)
-            enrichments.append(enrichment_of(document, spans, vector, pool.model_id, packed))
+            found = find(document, spans, packed)
+            enrichments.append(enrichment_of(document, found, vector, pool.model_id, pool.recogniser_id))
         await stage.resources.index.put_enrichments(stage.partition, enrichments)
         done += len(events)
         if done % 10_000 == 0:

@@ -21,6 +21,7 @@ from context_graph.models.embedder_pool import open_embedders
 from context_graph.models.offline import assemble_packaged
 from context_graph.operations import load_verify
 from context_graph.settings import ArchiveSettings, Settings, VaultSettings
+from context_graph.store.keys import GraphKeys
 from projections.archiving import once as archive_once
 from tests.events import event
 from tests.graph_state import graph_state
@@ -248,3 +249,19 @@ async def test_a_tenant_of_several_buckets_is_rebuilt_as_one(resources: Resource
         report = await load_verify()(resources, tenant)
     assert report["equal"] is True, report["differences"]
     assert report["events"] == 30
+
+
+async def test_what_the_rules_found_is_taken_over_unless_somebody_changed_it(resources: Resources) -> None:
+    tenant = await tenant_of(resources)
+    [partition] = tenant.partitions
+    await append(resources.ledger, partition, parsed(told(0, 30)))
+    async with working(resources):
+        await caught_up(resources, partition)
+        live = GraphKeys(partition)
+        await resources.derived_redis.hset(live.event("e4"), "keywords", b'["nothing","of","it"]')
+        right = await resources.derived_redis.hget(live.event("e5"), "mentions")
+        await resources.derived_redis.hset(live.event("e5"), "mentions", b"[]")
+        rebuild = await rebuilt(resources, tenant, "when equal")
+        assert rebuild.comparison is not None
+        assert rebuild.comparison["differing"] == {"entities": 1, "keywords": 1}
+        assert await resources.derived_redis.hget(GraphKeys(partition, 2).event("e5"), "mentions") == right

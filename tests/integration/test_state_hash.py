@@ -20,6 +20,7 @@ from context_graph.store.facts import Fact
 from context_graph.store.keys import GraphKeys
 from context_graph.store.state import StateReader, Tally
 from enrichment.enrich import enrichment_of
+from enrichment.found import find
 from enrichment.indexing import documents_of
 from projections.compare import compare_sides
 from projections.fold import fold
@@ -43,7 +44,9 @@ def stages(resources: Resources, partition: Partition, generation: int) -> list[
         await index.put_documents(partition, documents_of(events))
 
     async def enrich(events: Sequence[LedgerEvent]) -> None:
-        found = [enrichment_of(document, [], _VECTOR, "model") for document in documents_of(events)]
+        found = [
+            enrichment_of(document, find(document, [], b""), _VECTOR, "model") for document in documents_of(events)
+        ]
         await index.put_enrichments(partition, found)
 
     return [project, make_findable, enrich]
