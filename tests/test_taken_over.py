@@ -26,12 +26,12 @@ TEXTS = (
 )
 
 
-def document(text: str, **fields: str) -> Document:
-    base = Document(
+def document(text: str, *, tool: str | None = None, agent: str = "support", status: str | None = None) -> Document:
+    return Document(
         id="e1", kind="event", text=text, speaker="user", event_ids=("e1",), position=Position(0, 5, 1),
-        event_type="user.message", session_id="s1", agent_id="support", occurred_at=7, origin="user",
+        event_type="user.message", session_id="s1", agent_id=agent, occurred_at=7, origin="user", tool_name=tool,
+        status=status,
     )  # fmt: skip
-    return replace(base, **fields)  # type: ignore[arg-type]
 
 
 def enriched(asked: Document) -> Enrichment:
@@ -74,8 +74,13 @@ def test_nothing_is_taken_over_of_a_changed_byte_another_envelope_or_other_rules
         changed = [*answer.shown]
         changed[place] = value.replace(b"1", b"2") if b"1" in value else value + b" "
         assert taken_over(asked, replace(answer, shown=tuple(changed)), source(asked)) is None
-    for fields in ({"tool_name": "refund"}, {"agent_id": "sales"}, {"status": "failed"}, {"text": TEXTS[1]}):
-        other = document(**{"text": TEXTS[0], **fields})
+    others = (
+        document(TEXTS[0], tool="refund"),
+        document(TEXTS[0], agent="sales"),
+        document(TEXTS[0], status="failed"),
+        document(TEXTS[1]),
+    )
+    for other in others:
         assert taken_over(other, answer, source(other)) is None
     monkeypatch.setattr(module, "RULES", bytes(16))
     assert taken_over(asked, answer, source(asked)) is None
