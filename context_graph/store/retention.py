@@ -1,6 +1,6 @@
 """What forgetting asks of Redis: the tenant's policy, a session's events that are in the graph, when to look again.
 
-An unchanged session costs four small commands in a pipeline shared by a page of sessions until an event of it changes
+An unchanged session costs five small commands in a pipeline shared by a page of sessions until an event of it changes
 its tier. The marks are derived: lost with their generation, they cost one look at every session.
 """
 
@@ -18,6 +18,7 @@ from context_graph.domain.event import TenantId
 from context_graph.domain.forgetting import Place
 from context_graph.domain.partition import Partition
 from context_graph.domain.retention import ForgettingPolicy
+from context_graph.domain.text import session_scope
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import IMPORTANCE, KIND, RECORDED, SESSION, STORED
 from context_graph.store.graph import Graph
@@ -76,6 +77,8 @@ class Mark:
     tiers: Mapping[str, int]
     share: float = 0.0
     """What share of a forgotten episode might stay."""
+    summary: str = ""
+    """Sort key of the newest summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class Look:
     last: str
     decisions: int
     mark: Mark | None
+    summary: str = ""
 
     def is_due(self, policy: ForgettingPolicy, now: int, share: float) -> bool:
         """Whether there may be something to decide. `share`: of a forgotten episode that may stay now."""
@@ -95,8 +99,8 @@ class Look:
             mark is None
             or now >= mark.again
             or mark.share > share
-            or (mark.policy, mark.count, mark.last, mark.decisions)
-            != (policy.version, self.count, self.last, self.decisions)
+            or (mark.policy, mark.count, mark.last, mark.decisions, mark.summary)
+            != (policy.version, self.count, self.last, self.decisions, self.summary)
         )
 
 
@@ -119,12 +123,13 @@ class RetentionStore:
             pipe.zrange(timeline, -1, -1)
             pipe.hlen(keys.forgotten(session_id))
             pipe.hget(keys.retention(session_id), "mark")
+            pipe.hget(keys.summary(session_scope(session_id)), "order")
         with store_errors("looking at sessions"):
             answers: list[Any] = await pipe.execute() if session_ids else []
         return [
-            Look(session_id, count, last[0].decode() if last else "", decisions, _mark(raw))
-            for session_id, (count, last, decisions, raw) in zip(
-                session_ids, (answers[4 * i : 4 * i + 4] for i in range(len(session_ids))), strict=True
+            Look(session_id, count, last[0].decode() if last else "", decisions, _mark(raw), (summary or b"").decode())
+            for session_id, (count, last, decisions, raw, summary) in zip(
+                session_ids, (answers[5 * i : 5 * i + 5] for i in range(len(session_ids))), strict=True
             )
         ]
 

@@ -1,8 +1,9 @@
 """One pass of forgetting over a partition, under its lease: look, read what may be due, decide, append.
 
 It only appends decisions; the stages take away what they name, in every generation. A session is read again when an
-event of it changes its tier, when something happened or was decided in it, or when the policy changed. What a stage has
-not passed yet, or has given up on, is not decided about: nothing is forgotten that no summary could have read.
+event of it changes its tier, when something happened or was decided in it, when it has a newer summary, or when the
+policy changed. What a stage has not passed yet, or has given up on, is not decided about: nothing is forgotten that no
+summary could have read.
 """
 
 from __future__ import annotations
@@ -181,7 +182,9 @@ class _Pass:
         for episode in facts.episodes:
             tiers[episode.tier(self._policy, self._now)] += len(episode.events)
         again = 0 if chosen else next_look(facts, self._policy, self._now, self._share)
-        return Mark(self._policy.version, look.count, look.last, look.decisions, again, dict(tiers), self._share)
+        return Mark(
+            self._policy.version, look.count, look.last, look.decisions, again, dict(tiers), self._share, look.summary
+        )
 
     async def _telling(self, sessions: Iterable[SessionFacts], chained: set[str]) -> frozenset[str]:
         """Of the episodes that will go, the events that say most and stay."""
