@@ -12,6 +12,7 @@ from context_graph.domain.graph import EventNode
 from context_graph.domain.text import cited_events
 from context_graph.retrieval.graph_query import Found, GraphNode
 from context_graph.retrieval.lineage import Lineage, LineageNode
+from context_graph.retrieval.related_sessions import RelatedSession
 from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.sessions import Session
 from context_graph.store.sessions import SessionFacts
@@ -126,6 +127,26 @@ def session_json(session: Session, as_of: AsOf | None, late: Sequence[str]) -> d
         "summary": told,
         "episodes": episodes,
         "meta": {"as_of": as_of_json(as_of), "truncated": list(late), "complete": not late},
+    }
+
+
+def related_json(one: RelatedSession) -> dict[str, Any]:
+    """A session that belongs to another, and why."""
+    entities = [
+        {
+            "entity": shared.entity_id,
+            "weight": round(shared.weight, 4),
+            "event_ids": [shared.here.id, shared.there.id],
+            "positions": [str(shared.here.position), str(shared.there.position)],
+        }
+        for shared in one.shared
+    ]
+    return {
+        "session_id": one.session_id,
+        "score": one.score,
+        "position": str(one.position),
+        "entities": entities,
+        "similarity": one.similarity,
     }
 
 

@@ -117,6 +117,12 @@ SESSION = answer(
     _all(**_FACTS, summary=_SUMMARY, episodes=_list({"type": "object"}), meta=_all(**_META)),
     _FACTS_EXAMPLE | {"summary": None, "episodes": [], "meta": _META_EXAMPLE},
 )
+_SHARED = _all(entity=_S, weight={"type": "number"}, event_ids=_IDS, positions=_IDS)
+_RELATED = _all(
+    session_id=_S, score={"type": "number"}, position=_S, entities=_list(_SHARED),
+    similarity={"type": ["number", "null"], "description": "cosine of the summaries, where it is above 0.5"},
+)  # fmt: skip
+RELATED = answer("Best first", _all(session_id=_S, related=_list(_RELATED), meta=_all(**_META)))
 TIMELINE = answer(
     "In order of occurrence",
     _all(events=_list(ref("EventRead")), page=_PAGE, meta=_all(scanned=_I, **_META)),

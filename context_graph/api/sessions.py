@@ -10,7 +10,7 @@ from pydantic import Field
 from context_graph.api import graph_shapes as shapes
 from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
-from context_graph.api.graph_rendering import facts_json, session_json, timeline_json
+from context_graph.api.graph_rendering import facts_json, related_json, session_json, timeline_json
 from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
 from context_graph.api.readings import Paged, Reading, parse_time, read_cursor, refused, write_cursor
@@ -41,6 +41,13 @@ class SessionsIn(Paged):
     event_type: _Name = None
     active_from: _Time = Field(default=None, description="RFC 3339: with an event at or after it")
     active_to: _Time = Field(default=None, description="RFC 3339: with an event before it")
+
+
+class RelatedIn(Reading):
+    """How many, and how sure."""
+
+    limit: int = Field(default=10, ge=1, le=50, description="sessions in the answer")
+    min_score: float = Field(default=0.0, ge=0, le=1, description="least score")
 
 
 class TimelineIn(Paged):
@@ -93,6 +100,24 @@ async def list_sessions(request: Request, tenant: ReadTenant, asked: Annotated[S
             },
         }
     )
+
+
+@router.get(
+    f"/sessions/{{session_id:{ANY_ID}}}/related",
+    summary="Sessions that belong to one",
+    responses={200: shapes.RELATED, **answers(problems.UNKNOWN, problems.INVALID)},
+)
+async def get_related(
+    request: Request, tenant: ReadTenant, session_id: str, asked: Annotated[RelatedIn, Query()]
+) -> Response:
+    """By the entities that both mention (names that are one thing count as one) and by the similarity of their
+    summaries, best first; each with the events that show it."""
+    services = services_of(request)
+    late = await asked.waited(services.waiting, tenant)
+    await services.sessions.session(tenant, session_id, asked.moment)
+    found = await services.retrieval.related.of(tenant, session_id, asked.limit, asked.min_score, asked.moment)
+    meta = {"as_of": as_of_json(asked.moment), "truncated": late, "complete": not late}
+    return json_response({"session_id": session_id, "related": [related_json(one) for one in found], "meta": meta})
 
 
 @router.get(

@@ -247,7 +247,10 @@ class GraphWalk:
         events = [node.event for node in arrived if node.event is not None and node.event.origin != "derived"]
         names = [node.id for node in here if node.kind == "entity"]
         cuts: set[str] = set()
-        edges = await self._links.around(events, names, LinkQuery(query.edges, query.filters, query.links), walk, cuts)
+        asked = LinkQuery(query.edges, query.filters, query.links)
+        edges = await self._links.around(events, names, asked, walk, cuts)
+        sessions = [node.id for node in here if node.kind == "session"]
+        edges += await self._links.beside_sessions(sessions, asked, walk, cuts)
         for cut in sorted(cuts):
             found.cut(cut)
         ends = set(here)

@@ -7,6 +7,7 @@ Each is the same from either end, has a `score` from 0 to 1 and the position of 
 - SIMILAR_TO: two events of which some passages have this cosine; the position is that of the later one.
 - RELATED_TO: two entities that `events` events mention together; the score is events / (events + 1), the position that
   of the newest of them by occurrence, which `event_id` names.
+- RELATED_TO between two sessions: `related_sessions.py`.
 - SAME_AS: two names that are one thing, by `tier` and `evidence`; the score is the confidence, the position that of the
   decision, or that of the later of both first mentions.
 
@@ -28,6 +29,7 @@ from context_graph.domain.position import Position
 from context_graph.resolution.clusters import Link
 from context_graph.retrieval.lineage import Walk
 from context_graph.retrieval.neighbours import Neighbours
+from context_graph.retrieval.related_sessions import RelatedSessions, related_edge
 from context_graph.retrieval.same_things import SameThings
 from context_graph.retrieval.similar import THRESHOLD
 from context_graph.store.graph import TimelineEntry
@@ -36,6 +38,7 @@ from context_graph.store.queries import Searcher
 from context_graph.store.timelines import order_key
 
 _MOST_ENDS = 16  # events, and entities, whose links are looked for on one hop
+_MOST_SESSIONS = 4  # each costs some five round trips
 _WIDEST = 1000  # events looked at for one vector, as of a position
 _NEWEST = 100  # events of an entity in which its neighbours are counted
 
@@ -63,7 +66,11 @@ class LinkQuery:
 class Links:
     """Finds the links of any tenant's nodes."""
 
-    def __init__(self, index: Index, searcher: Searcher, neighbours: Neighbours, same_things: SameThings) -> None:
+    def __init__(
+        self, index: Index, searcher: Searcher, neighbours: Neighbours, same_things: SameThings,
+        sessions: RelatedSessions,
+    ) -> None:  # fmt: skip
+        self._sessions = sessions
         self._index = index
         self._searcher = searcher
         self._neighbours = neighbours
@@ -90,6 +97,23 @@ class Links:
             self._same(named if "SAME_AS" in asked.types else (), asked.bounds, walk),
         )
         return [edge for edges in found for edge in edges]
+
+    async def beside_sessions(
+        self, sessions: Sequence[str], asked: LinkQuery, walk: Walk, cuts: set[str]
+    ) -> list[Edge]:
+        """RELATED_TO between these sessions and others."""
+        if "RELATED_TO" not in asked.types:
+            return []
+        if len(sessions) > _MOST_SESSIONS:
+            cuts.add("links")
+        edges = []
+        for session_id in sessions[:_MOST_SESSIONS]:
+            bounds = asked.bounds
+            found = await self._sessions.of(walk.tenant, session_id, bounds.per_node + 1, bounds.min_score, walk.as_of)
+            if len(found) > bounds.per_node:
+                cuts.add("links")
+            edges += [related_edge(session_id, other) for other in found[: bounds.per_node]]
+        return edges
 
     async def _similar(self, events: Sequence[EventNode], query: LinkQuery, walk: Walk, cuts: set[str]) -> list[Edge]:
         vectors: dict[str, list[bytes]] = {}

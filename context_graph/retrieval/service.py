@@ -37,6 +37,7 @@ from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.receipts import people_of, receipt_of
+from context_graph.retrieval.related_sessions import RelatedSessions
 from context_graph.retrieval.render import FORMATS, Content
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
 from context_graph.retrieval.same_things import SameThings
@@ -140,7 +141,8 @@ class Retrieval:
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
         self._same_things = SameThings(parts.entities, parts.neighbours)
-        links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things)
+        self.related = RelatedSessions(parts.index, parts.searcher, parts.neighbours, parts.entities)
+        links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things, self.related)
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links)
         self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._waiting = Waiting(parts.groups, parts.generations)

@@ -34,6 +34,7 @@ from context_graph.domain.retention import DAY_MS, ForgettingPolicy
 from context_graph.local.redis_server import embedded_redis
 from context_graph.models.embedder import Embedder, Vectors
 from context_graph.models.tokens import open_counters
+from context_graph.resolution.entities import Entities
 from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import ContextQuery
@@ -168,6 +169,7 @@ def _retrieval(resources: Resources) -> Retrieval:
             searcher=Searcher(redis, live), index=resources.index, graph=graph, groups=resources.groups,
             generations=resources.generations, ledger=resources.ledger, receipts=receipts,
             neighbours=Neighbours(graph, Timelines(redis, graph), receipts, mentions, memory),
+            entities=Entities(resources.index.entities, resources.ledger, lambda: 0),
             embedder_of=embedder_of, counters=open_counters(), settings=RetrievalSettings(receipts=False),
             now_ms=lambda: 0,
         )
