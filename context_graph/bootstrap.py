@@ -84,7 +84,8 @@ class Resources:
         sweeper = Sweeper(self.ledger_redis, self.derived_redis, self.generations)
         return Eraser(
             self.erasures, sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers),
-            History(self.ledger_redis, self.archive), self.idempotency,
+            History(self.ledger_redis, self.archive), self.idempotency, self.generations,
+            self.settings.delivery.again_seconds,
             None if self.archive is None else ArchivedKeys(self.ledger_redis, self.archive),
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from context_graph.bootstrap import Resources
-from context_graph.domain.generations import Rebuild, Table
+from context_graph.domain.generations import Rebuild, Table, without_quotes
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.stages import stages_of
@@ -151,17 +151,17 @@ class Rebuilder:
         now = self.resources.rebuilds.now_ms()
         built = replace(rebuild, state="comparing", built_at=rebuild.built_at or now)
         table = await generations.change(tenant.name, lambda table: _still(table, rebuild).update(built))
-        recipe = table.recipes[rebuild.number]
+        recipe, erasures = table.recipes[rebuild.number], table.erasures
         sides = Sides(table.live, rebuild.number, table.recipes.get(table.live), recipe)
         async with open_embedders(settings.embedding, settings.data_dir / "models") as pool:
             comparison = await compare_tenant(self.resources, pool, tenant, sides, targets)
-        ready = replace(built, state="ready", comparison=comparison)
         switch = rebuild.promotion == "always" or (rebuild.promotion == "when equal" and comparison["equal"] is True)
         now = self.resources.rebuilds.now_ms()
 
         def decided(table: Table) -> Table:
             """In one step: killed in between, it would be ready and nobody would switch."""
-            known = _still(table, rebuild).update(ready)
+            quoted = comparison if table.erasures == erasures else without_quotes(comparison)
+            known = _still(table, rebuild).update(replace(built, state="ready", comparison=quoted))
             return known.promote(rebuild.id, now) if switch else known
 
         await generations.change(tenant.name, decided)

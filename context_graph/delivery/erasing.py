@@ -3,9 +3,12 @@
 The order is the whole point. The keys are destroyed and the tombstones appended already (`store/erasures.py`; again
 here if that was interrupted), so nothing of the subject can be opened any more or be appended behind the tombstone.
 But a worker may still hold an event that it opened before. So: wait until every consumer group that the stream has,
-those of a rebuild too, has finished everything up to the tombstone; wait as long as processes remember keys; take the
-keys out of the archive; sweep every generation of every partition; write the certificate; have the servers write their
-files anew. A group that comes later, for a new generation, opens erased events as such, so it has nothing to remove.
+has finished everything up to the tombstone; wait as long as processes remember keys; take the keys out of the archive;
+sweep every generation of every partition; write the certificate; have the servers write their files anew.
+
+A generation that is being built is not waited for: its replay may take hours. What its stages open from now on they
+open as erased, so it is enough that nobody holds an event any more that was handed out while a process could remember
+the key. For the same reason a group that comes later has nothing to remove.
 
 Nothing is certified that was not seen: while the archive cannot be written, or this process has none although there is
 one, the erasure stays unfinished and says why.
@@ -26,13 +29,16 @@ from time import time
 import structlog
 
 from context_graph.domain.erasure import Erasure, Removal, Subject
+from context_graph.domain.generations import Table
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
+from context_graph.domain.stages import generation_of
 from context_graph.errors import ArchiveDamaged, ArchiveUnavailable, TemporaryError
 from context_graph.store.archive_keys import ArchivedKeys
 from context_graph.store.archive_writing import LEASE as ARCHIVE_LEASE
 from context_graph.store.connection import RedisClient
 from context_graph.store.erasures import Erasures
+from context_graph.store.generations import Generations
 from context_graph.store.groups import Groups
 from context_graph.store.history import History
 from context_graph.store.idempotency import IdempotencyKeys
@@ -72,6 +78,8 @@ class Eraser:
     servers: tuple[tuple[str, RedisClient], ...]
     history: History
     kept_answers: IdempotencyKeys
+    generations: Generations
+    again_seconds: float
     archived_keys: ArchivedKeys | None = None
     now_ms: Callable[[], int] = _now_ms
 
@@ -117,8 +125,10 @@ class Eraser:
             return
         struck = await self.erasures.strike(tenant, erasure)
         tombstones = {Partition.parse(s.partition): Position.parse(s.position) for s in struck.strikes if s.position}
-        if not await self._passed(tombstones, lease, stop):
-            log.info("erasure_waits_for_stages", tenant=tenant.name, erasure_id=erasure.id)
+        behind = await self._behind(tombstones, lease, stop)
+        if behind:
+            await self.erasures.keep_waiting(tenant, struck, f"stages that have not passed it: {', '.join(behind)}")
+            log.info("erasure_waits_for_stages", tenant=tenant.name, erasure_id=erasure.id, groups=behind)
             return
         await asyncio.sleep(self.vault.cache_seconds)
         subject = Subject(erasure.kind, erasure.subject)
@@ -131,6 +141,7 @@ class Eraser:
         removals = archived + [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
         answers = await self.kept_answers.leave_explanations_out(tenant.name)
         removals.append(Removal(removed={"kept_explanations": answers} if answers else {}))
+        await self.generations.change(tenant.name, Table.unquoted)
         done = await self.erasures.finish(tenant, replace(struck, removals=tuple(removals)), self.now_ms())
         # After the record, which held the subject's name until now.
         files = {name: await rewrite_files(client, _FILES_SECONDS) for name, client in self.servers}
@@ -153,20 +164,29 @@ class Eraser:
             await self.leases.release(lease)
         return Removal(scanned={"archived_key_files": done.files}, removed={"archived_keys": done.keys})
 
-    async def _passed(self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event) -> bool:
-        """Whether every group has passed the tombstones; waits a while for those that have not."""
+    async def _behind(self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event) -> list[str]:
+        """Groups that may still hold what was opened before the tombstones; waits a while for them to be none."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE
-        waiting = dict(tombstones)
-        while waiting and not stop.is_set() and loop.time() < deadline:
-            for partition, position in list(waiting.items()):
-                states = [await self.groups.state(partition, name) for name in await self.groups.names(partition)]
-                if all(state.has_passed(position) for state in states):
-                    del waiting[partition]
-            if waiting:
-                await self.leases.renew(lease)
-                await asyncio.sleep(_LOOK_AGAIN)
-        return not waiting
+        while True:
+            behind = {group for at in tombstones.items() for group in await self._behind_in(*at)}
+            if not behind or stop.is_set() or loop.time() >= deadline:
+                return sorted(behind)
+            await self.leases.renew(lease)
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _behind_in(self, partition: Partition, tombstone: Position) -> list[str]:
+        building = (await self.generations.read(partition.tenant)).building
+        opened_by = tombstone.ms + int(self.vault.cache_seconds * 1000)
+        behind = []
+        for group in await self.groups.names(partition):
+            if (await self.groups.state(partition, group)).has_passed(tombstone):
+                continue
+            again_ms = int(self.again_seconds * 1000)
+            if generation_of(group) == building and await self.groups.let_go(partition, group, opened_by, again_ms):
+                continue
+            behind.append(group)
+        return behind
 
     async def rewrap_all(self) -> None:
         """After a rotation of the master key: wrap what the previous ones wrapped, so that they can be dropped."""

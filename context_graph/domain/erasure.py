@@ -62,7 +62,7 @@ class Erasure:
     files: Mapping[str, str] = field(default_factory=dict)
     """What became of the files of each Redis: `ledger` and, when it is another server, `derived`."""
     waits_for: str | None = None
-    """Why it is not done yet, when the archive is the reason: its copy of the key is still there."""
+    """Why it is not done yet: stages that are behind, or the archive, whose copy of the key is still there."""
 
     @property
     def is_complete(self) -> bool:

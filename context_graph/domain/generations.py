@@ -77,6 +77,8 @@ class Table:
     switched_at: int = 0
     recipes: Mapping[int, Recipe] = field(default_factory=dict)
     rebuilds: tuple[Rebuild, ...] = ()
+    erasures: int = 0
+    """Finished since the beginning: a report that quotes what was read before one of them must not be kept whole."""
 
     @property
     def fed(self) -> tuple[int, ...]:
@@ -185,6 +187,11 @@ class Table:
             return self
         return self.drop(number).update(replace(rebuild, state="failed", problem=problem))
 
+    def unquoted(self) -> Table:
+        """An erasure is done: what reports quoted of facts that differ is gone from them."""
+        reports = tuple(replace(each, comparison=without_quotes(each.comparison)) for each in self.rebuilds)
+        return replace(self, rebuilds=reports, erasures=self.erasures + 1)
+
     def dropped(self, number: int) -> Table:
         """Nothing of it is left."""
         recipes = {known: recipe for known, recipe in self.recipes.items() if known != number}
@@ -193,3 +200,8 @@ class Table:
     def named(self, number: int, recipe: Recipe) -> Table:
         """What a generation is made by, as the worker that makes it says."""
         return replace(self, recipes={**self.recipes, number: recipe})
+
+
+def without_quotes(comparison: Mapping[str, JsonValue] | None) -> Mapping[str, JsonValue] | None:
+    """A report with its numbers alone: the facts that it shows hold names and texts."""
+    return None if comparison is None else {**comparison, "differences": []}

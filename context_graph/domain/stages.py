@@ -151,3 +151,9 @@ STAGES: tuple[Stage, ...] = (PROJECTION, INDEXING, ENRICHMENT)
 def stages_of(generation: int) -> tuple[Stage, ...]:
     """The stages that a generation is made by."""
     return tuple(stage.of(generation) for stage in STAGES)
+
+
+def generation_of(group: str) -> int:
+    """The generation that a stage's group feeds; the inverse of `Stage.of`."""
+    _, mark, number = group.partition(".g")
+    return int(number) if mark and number.isdigit() else 1

@@ -237,6 +237,22 @@ class Groups:
                 keys.again(group), keys.tries(group), keys.parked(group), keys.gaps(group), keys.held(group)
             )
 
+    async def let_go(self, partition: Partition, group: str, opened_by_ms: int, again_ms: int) -> bool:
+        """Whether nobody holds an entry that was handed out up to `opened_by_ms` (ms UTC, the server's clock).
+
+        `again_ms`: for how long an entry of the queue `again` is its taker's. False before that time has come.
+        """
+        keys = PartitionKeys(partition)
+        with store_errors("looking for events in hand"):
+            seconds, microseconds = await self._redis.time()
+            older_ms = seconds * 1000 + microseconds // 1000 - opened_by_ms
+            if older_ms <= 0:
+                return False
+            if await self._pending(keys.ledger, group, "-", older_ms, 1):
+                return False
+            taken: Any = await self._redis.zcount(keys.again(group), f"({_now_ms()}", opened_by_ms + again_ms)
+        return int(taken) == 0
+
     async def names(self, partition: Partition) -> list[str]:
         """Every group that the partition's stream has."""
         with store_errors("reading the groups"):
