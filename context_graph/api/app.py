@@ -61,6 +61,7 @@ from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.models.tokens import open_counters
 from context_graph.observability.metrics import Metrics
+from context_graph.observability.stalls import Stalls
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.forgotten import ForgottenNodes
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
             services = app.state.services = services_from(resources, embedders)
             listening = asyncio.create_task(services.notices.run(), name="ledger notices")
             stack.push_async_callback(_ended, listening)
+            stack.push_async_callback(_ended, asyncio.create_task(services.stalls.run(), name="event loop's stalls"))
             log.info("api_started", version=__version__)
             yield
 
@@ -230,6 +232,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         idempotency=resources.idempotency,
         notices=notices,
         tail=Tail(resources.ledger, notices, settings.reads.tail_poll_seconds),
+        stalls=Stalls(),
     )
 
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from context_graph.api import answer_shapes as shapes
-from context_graph.api.metric_samples import read_samples
+from context_graph.api.metric_samples import read_samples, stall_samples
 from context_graph.api.problems import STORE, documented
 from context_graph.api.rendering import json_response
 from context_graph.api.services import services_of
@@ -102,5 +102,5 @@ def _durability(settings: LedgerSettings, facts: RedisFacts) -> dict[str, object
 async def metrics(request: Request) -> Response:
     """Counters and latencies of this process, and what Redis knows of every stage, in the text format."""
     services = services_of(request)
-    samples = await read_samples(services.resources)
+    samples = [*stall_samples(services.stalls.longest), *await read_samples(services.resources)]
     return Response(services.metrics.exposition(samples), media_type=CONTENT_TYPE)

@@ -9,6 +9,7 @@ from context_graph.domain.retention import TIERS
 from context_graph.domain.stages import StageProgress
 from context_graph.facts import fed_stages
 from context_graph.observability.metrics import Sample
+from context_graph.observability.stalls import Stall
 from context_graph.store.model_usage import ModelUsage
 from context_graph.store.retention import RetentionStore
 from context_graph.store.worker_reports import KnownWorker
@@ -45,6 +46,14 @@ async def read_samples(resources: Resources) -> list[Sample]:
     for worker in await resources.source.reports.known():
         samples += worker_samples(worker)
     return samples
+
+
+def stall_samples(stall: Stall) -> list[Sample]:
+    """What kept this process' event loop."""
+    return [
+        Sample("cg_event_loop_longest_stall_seconds", (), stall.late),
+        Sample("cg_event_loop_longest_work_seconds", (), stall.busy),
+    ]
 
 
 def stage_samples(progress: StageProgress) -> list[Sample]:

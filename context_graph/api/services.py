@@ -16,6 +16,7 @@ from context_graph.ingest.importing import Importer
 from context_graph.ingest.ingest import Ingest
 from context_graph.ingest.schemas import Schemas
 from context_graph.observability.metrics import Metrics
+from context_graph.observability.stalls import Stalls
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
 from context_graph.retrieval.service import Retrieval
@@ -46,6 +47,7 @@ class Services:
     idempotency: IdempotencyKeys
     notices: Notices
     tail: Tail
+    stalls: Stalls
 
 
 def services_of(request: Request) -> Services:

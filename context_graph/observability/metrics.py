@@ -44,6 +44,10 @@ CATALOGUE: tuple[Row, ...] = (
     Row("cg_refused_requests", "counter", "Requests refused before anything was written", ("reason",)),
     Row("cg_schema_warnings", "counter", "Events kept although they differ from their schema"),
     Row("cg_request_seconds", "histogram", "Time of a use case", ("operation",)),
+    Row(
+        "cg_event_loop_longest_stall_seconds", "gauge", "Longest that the loop was kept from its next task, last minute"
+    ),
+    Row("cg_event_loop_longest_work_seconds", "gauge", "Longest that one of its tasks computed without a break"),
     # read from Redis
     Row("cg_stage_lag_events", "gauge", "Events not yet delivered to a stage", _STAGE),
     Row("cg_stage_pending_events", "gauge", "Delivered, not acknowledged", _STAGE),

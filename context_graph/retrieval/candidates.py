@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from context_graph.domain.document import filter_tag
 from context_graph.domain.filters import Condition, Filters, TagCondition, holds
@@ -102,7 +104,9 @@ class Pool:
 class Candidates:
     """Finds and ranks candidates of a tenant."""
 
-    def __init__(self, searcher: Searcher, index: Index, graph: Graph) -> None:
+    def __init__(self, searcher: Searcher, index: Index, graph: Graph, turn: AbstractAsyncContextManager[Any]) -> None:
+        """`turn`: held while a ranking is computed, so that the event loop has its break between two of them."""
+        self._turn = turn
         self._searcher = searcher
         self._index = index
         self._graph = graph
@@ -112,16 +116,24 @@ class Candidates:
     ) -> list[Candidate]:
         """Ranked candidates, best first; scores are relative to the best (1). `vector`: float32 bytes, or None."""
         pool = await self.pool(tenant, ask, vector=vector, use_text=use_text)
-        return ranked(pool, ask.understanding)
+        async with self._turn:
+            return ranked(pool, ask.understanding)
 
     async def pool(
         self, tenant: Tenant, ask: Ask, *, vector: Awaitable[bytes | None] | None, use_text: bool = True
     ) -> Pool:
         """What the channels find and what belongs to it, not yet ranked."""
         words = ask.understanding.terms if use_text else ()
-        text, near = await asyncio.gather(self._matching(tenant, ask, words), self._near(tenant, ask, vector))
         pool = Pool({}, {})
-        await self._read(pool, ask, dict.fromkeys((*near, *text)), linked=ask.depth > 0)
+
+        async def matching() -> dict[DocumentKey, float]:
+            """Found and read while the query is being embedded."""
+            found = await self._matching(tenant, ask, words)
+            await self._read(pool, ask, found, linked=ask.depth > 0)
+            return found
+
+        text, near = await asyncio.gather(matching(), self._near(tenant, ask, vector))
+        await self._read(pool, ask, [key for key in near if key not in text], linked=ask.depth > 0)
         # Relative to what may be shown alone: an index knows of a position no more than its millisecond.
         pool.matches = _matches(_within(text, pool.turns), _within(near, pool.turns))
         await self._widen(pool, ask)

@@ -34,6 +34,10 @@ class Deadline:
     def passed(self) -> bool:
         return self.left == 0.0
 
+    def part(self, share: float) -> Deadline:
+        """One of that share of what is left, which notes what it cuts here."""
+        return Deadline(self.clock() + self.left * share, self.clock, self.truncated)
+
     def cut(self, what: str) -> None:
         """Note that something was left out."""
         if what not in self.truncated:

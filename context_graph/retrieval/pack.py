@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 from context_graph.retrieval.items import SECTIONS, Item, Section, Share
 from context_graph.retrieval.render import Format
@@ -29,8 +30,7 @@ _LINE_TOKENS = 6  # citation, speaker and end of a line
 _SURELY_OVER = 2.0  # an estimate so many times the room is not counted: no text has so few tokens for its characters
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(NamedTuple):
     """An item left out, with the reason (`budget`, `duplicate`) and what it would have cost, about."""
 
     id: str
@@ -47,10 +47,11 @@ class Packed:
     used: int
     by_section: Mapping[Section, int]
     dropped: tuple[Dropped, ...]
+    late: bool = False
+    """Whether time was over before everything had been looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Bond:
+class _Bond(NamedTuple):
     """Items that go together; `worth` orders the bonds, `about` is their price, estimated."""
 
     name: str
@@ -88,13 +89,22 @@ class _Prices:
 
 
 def pack(
-    items: Sequence[Item], *, limit: int, shares: Mapping[Section, Share], shape: Format, count: Counter
+    items: Sequence[Item],
+    *,
+    limit: int,
+    shares: Mapping[Section, Share],
+    shape: Format,
+    count: Counter,
+    late: Callable[[], bool] = lambda: False,
 ) -> Packed:
-    """The best items whose rendered content has at most `limit` tokens. `items` in any order, ranks decide."""
+    """The best items whose rendered content has at most `limit` tokens. `items` in any order, ranks decide.
+
+    Once it is `late`, no more is taken.
+    """
     unique, duplicates = _fold(sorted(items, key=lambda item: item.rank))
     prices = _Prices(shape, count)
     bonds = _bonds(unique)
-    taken = _by_price(bonds, limit, shares, prices)
+    taken = _by_price(bonds, limit, shares, prices, late)
 
     def exactly(chosen: Sequence[_Bond]) -> int:
         return _count_exactly(chosen, shape, count)
@@ -103,13 +113,17 @@ def pack(
     while used > limit:
         taken.remove(min(taken, key=lambda bond: bond.worth))
         used = exactly(taken)
-    taken, used = _fill(taken, used, [b for b in bonds if shares.get(b.section, Share(0)).most >= 1], limit, exactly)
+    cut = late()
+    if not cut:
+        taken, used = _fill(
+            taken, used, [b for b in bonds if shares.get(b.section, Share(0)).most >= 1], limit, exactly
+        )
     chosen = _reading_order(taken)
     kept = {item.id for item in chosen}
     dropped = [Dropped(item.id, "budget", prices.about(item)) for item in unique if item.id not in kept]
     dropped += [Dropped(item.id, "duplicate", 0) for item in duplicates]
     by_section = {section: sum(prices.of(i) for i in chosen if i.section == section) for section in SECTIONS}
-    return Packed(tuple(chosen), tuple(prices.of(item) for item in chosen), used, by_section, tuple(dropped))
+    return Packed(tuple(chosen), tuple(prices.of(item) for item in chosen), used, by_section, tuple(dropped), cut)
 
 
 def estimated(item: Item) -> int:
@@ -117,8 +131,14 @@ def estimated(item: Item) -> int:
     return _LINE_TOKENS + len(item.text) // _CHARACTERS_A_TOKEN
 
 
-def _by_price(bonds: Sequence[_Bond], limit: int, shares: Mapping[Section, Share], prices: _Prices) -> list[_Bond]:
-    """First what fits each section's least share, then what fits its most; worthiest first."""
+def _by_price(
+    bonds: Sequence[_Bond],
+    limit: int,
+    shares: Mapping[Section, Share],
+    prices: _Prices,
+    late: Callable[[], bool],
+) -> list[_Bond]:
+    """First what fits each section's least share, then what fits its most; worthiest first; until it is late."""
     taken: dict[str, _Bond] = {}
     headings: set[str] = set()
     spent = dict.fromkeys(SECTIONS, 0)
@@ -131,6 +151,8 @@ def _by_price(bonds: Sequence[_Bond], limit: int, shares: Mapping[Section, Share
                 continue
             above = dict(prices.heading(item) for item in bond.items)
             new = {name: price for name, price in above.items() if name not in headings}
+            if late():
+                break
             price = sum(prices.of(item) for item in bond.items) + sum(new.values())
             if price <= room:
                 taken[bond.name] = bond

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -27,10 +28,10 @@ from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates, Pool
-from context_graph.retrieval.deadline import Deadline
+from context_graph.retrieval.deadline import CUT, Deadline
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
-from context_graph.retrieval.items import Candidate
+from context_graph.retrieval.items import Candidate, Item
 from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk, Walk
 from context_graph.retrieval.links import Links
 from context_graph.retrieval.neighbours import Neighbours
@@ -60,6 +61,8 @@ log = structlog.get_logger(__name__)
 
 _SEEDS = 8  # best candidates that are named as such
 _SPEAKERS = 200  # latest agents that a query is looked through for
+_FINDING, _PACKING = 0.8, 0.7  # of the deadline, and of what finding leaves of it
+_MUCH_TEXT = 100_000  # characters whose tokens take a thread: some 20 ms
 _TAIL_EVENTS = 40  # newest events of the session that may become its recent tail
 _POOL_FOR_PAGES = 5  # times the page: what a search ranks, and pages through
 
@@ -138,7 +141,8 @@ class Retrieval:
 
     def __init__(self, parts: RetrievalParts) -> None:
         self._parts = parts
-        self._candidates = Candidates(parts.searcher, parts.index, parts.graph)
+        self._turn = asyncio.Semaphore(1)  # one query at a time computes, and the loop has its break before the next
+        self._candidates = Candidates(parts.searcher, parts.index, parts.graph, self._turn)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
         self._same_things = SameThings(parts.entities, parts.neighbours)
         self.related = RelatedSessions(parts.index, parts.searcher, parts.neighbours, parts.entities)
@@ -154,25 +158,29 @@ class Retrieval:
         with timings.step("total"):
             with timings.step("wait"):
                 missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
-            with timings.step("understand"):
-                ask = await self._ask(tenant, query)
             deadline = self._deadline()
+            finding = deadline.part(_FINDING)  # the rest is for packing and for the receipt
+            with timings.step("understand"):
+                plainly = self._asked(tenant, query, scope(query), understand(query.query, query.intents))
+                ask = await finding.within(self._ask(tenant, query), plainly, "understand")
             nothing: tuple[list[Candidate], list[Candidate]] = ([], [])
-            found, tail = await deadline.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
-            found = await self._with_older(tenant, found, ask, any_words=True)
+            found, tail = await finding.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
+            found = await finding.within(self._with_older(tenant, found, ask, any_words=True), found, "older")
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("weigh"):
-                uses = await deadline.within(self._uses(tenant, found, ask), {}, "feedback")
-                ranked = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
-                bonds = assembly.bonds_of([*ranked, *tail])
+                uses = await finding.within(self._uses(tenant, found, ask), {}, "feedback")
+                async with self._turn:
+                    ranked = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
+                    bonds = assembly.bonds_of([*ranked, *tail])
+                    items = assembly.items_of(ranked, tail, bonds, query.token_budget)
             with timings.step("pack"):
-                items = assembly.items_of(ranked, tail, bonds, query.token_budget)
-                shape = FORMATS[query.format]
-                packed = pack(items, limit=query.token_budget, shares=query.shares, shape=shape, count=counter.count)
-                recallable = await self._recallable(tenant, packed)
+                packed = await self._packed(query, items, counter, deadline.part(_PACKING))
             with timings.step("receipt"):
-                receipt_id = await self._receipt(tenant, query, packed)
-        content = shape.content(packed.items)
+                receipt_id, recallable = await asyncio.gather(
+                    deadline.within(self._receipt(tenant, query, packed), None, "receipt"),
+                    deadline.within(self._recallable(tenant, packed), [], "recallable"),
+                )
+        content = FORMATS[query.format].content(packed.items)
         named = [seed.document.id for seed in seeds]
         return Served(
             receipt_id,
@@ -219,13 +227,34 @@ class Retrieval:
         query = replace(query, filters=await self._same_things.widened(query.filters, tenant, as_of))
         return await self._graph.walk(query, Walk(tenant, bounds, self._deadline(), as_of))
 
+    async def _packed(
+        self, query: ContextQuery, items: Sequence[Item], counter: TokenCounter | EstimatedCounter, deadline: Deadline
+    ) -> Packed:
+        """What fits; taking ends with the deadline. Much text is counted in a thread."""
+        shape, count = FORMATS[query.format], counter.count
+        packing = partial(
+            pack, items, limit=query.token_budget, shares=query.shares, shape=shape, count=count,
+            late=lambda: deadline.passed,
+        )  # fmt: skip
+        if sum(len(item.text) for item in items) > _MUCH_TEXT:
+            packed = await asyncio.to_thread(packing)
+        else:
+            async with self._turn:
+                packed = packing()
+        if packed.late:
+            deadline.cut(f"{CUT}: packing")
+        return packed
+
     def _deadline(self) -> Deadline:
         return Deadline.after(self._parts.settings.deadline_ms)
 
     async def _ask(self, tenant: Tenant, query: ContextQuery) -> Ask:
-        limit = self._parts.settings.candidates
         filters = await self._same_things.widened(scope(query), tenant, query.as_of)
         understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
+        return self._asked(tenant, query, filters, understanding)
+
+    def _asked(self, tenant: Tenant, query: ContextQuery, filters: Filters, understanding: Understanding) -> Ask:
+        limit = self._parts.settings.candidates
         opinions = query.as_of is None and tenant.buckets == 1
         return Ask(understanding, filters, query.as_of, limit, query.max_depth, query.max_nodes, opinions=opinions)
 

@@ -50,13 +50,17 @@ class Forgotten:
             await pipe.execute()
 
     async def of(self, partition: Partition, sessions: Sequence[str]) -> dict[str, Decisions]:
-        """The decisions about these sessions, of those that have any; one round trip."""
-        keys = await self._graph.keys(partition)
+        """The decisions about these sessions, of those that have any; one round trip where none has, else two."""
+        graph_keys = await self._graph.keys(partition)
+        keys = [graph_keys.forgotten(session_id) for session_id in sessions]
         pipe = self._redis.pipeline(transaction=False)
-        for session_id in sessions:
-            pipe.hgetall(keys.forgotten(session_id))
+        for key in keys:
+            pipe.hgetall(key)
         with store_errors("reading what is forgotten"):
-            answers: list[Any] = await pipe.execute() if sessions else []
+            # Every context asks this of dozens of sessions, of which hardly any has a decision.
+            if not keys or not await self._redis.exists(*keys):
+                return {}
+            answers: list[Any] = await pipe.execute()
         return {
             session_id: decisions(_decision(session_id, order.decode(), row) for order, row in rows.items())
             for session_id, rows in zip(sessions, answers, strict=True)

@@ -13,10 +13,12 @@ from context_graph.retrieval.items import SECTIONS, Item, Share
 from context_graph.retrieval.pack import pack
 from context_graph.retrieval.render import FORMATS
 
+COUNTERS = open_counters()
+
 
 @pytest.fixture(scope="module", params=["o200k_base", "cl100k_base", "claude"])
 def counter(request: pytest.FixtureRequest) -> TokenCounter | EstimatedCounter:
-    return open_counters()[request.param]
+    return COUNTERS[request.param]
 
 
 def _items(rows: list[tuple[str, str, int, int]]) -> list[Item]:
@@ -77,3 +79,20 @@ def test_packing_keeps_its_promises(
         assert item.event_ids
     order = [(SECTIONS.index(i.section), i.document.occurred_at) for i in packed.items]
     assert order == sorted(order)
+
+
+@given(rows=ROWS, limit=st.integers(0, 900), looks=st.integers(0, 12))
+def test_when_time_is_over_no_more_is_taken_and_the_budget_holds(
+    rows: list[tuple[str, str, int, int]], limit: int, looks: int
+) -> None:
+    counter = COUNTERS["o200k_base"]
+    left = iter(range(looks))
+    shares = dict.fromkeys(SECTIONS, Share(0.3))
+    packed = pack(
+        _items(rows), limit=limit, shares=shares, shape=FORMATS["markdown"], count=counter.count,
+        late=lambda: next(left, None) is None,
+    )  # fmt: skip
+    counted = FORMATS["markdown"].counted(packed.items)
+    assert packed.used == (counter.count(counted) if counted else 0) <= limit
+    assert len({item.bond for item in packed.items}) <= looks
+    assert packed.late or looks > 0
