@@ -235,6 +235,7 @@ class LlmSettings(BaseModel):
     model: str | None = Field(default=None, description="as litellm names it: openai/gpt-4o-mini, ollama/llama3, …")
     api_base: str | None = Field(default=None, description="address of a server in the OpenAI form, with /v1")
     api_key: SecretStr | None = None
+    facts: bool = Field(default=True, description="whether facts and preferences are noted; each session is read once")
     timeout_seconds: float = Field(default=60.0, gt=0, description="seconds to wait for one answer")
     retries: int = Field(default=2, ge=0, le=10, description="tries more within a call, for what passes quickly")
     max_input_characters: int = Field(default=24_000, ge=1000, description="characters of a session that it reads")

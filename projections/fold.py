@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from context_graph.domain.event import (
+    FACT_SUPERSEDED_TYPE,
+    FACT_TYPE,
     FEEDBACK_TYPE,
     PINNED_TYPE,
     RECEIPT_TYPE,
@@ -20,6 +22,7 @@ from context_graph.domain.event import (
 )
 from context_graph.domain.forgetting import pin_of
 from context_graph.domain.graph import GraphDelta, Opinion, SummaryNode, Verdict, node_of, timeline_member
+from context_graph.domain.learned import fact_of, supersession_of
 from context_graph.errors import PermanentError
 
 
@@ -56,7 +59,8 @@ def _fold_event(delta: GraphDelta, event: LedgerEvent) -> None:
 def _fold_derived(delta: GraphDelta, event: LedgerEvent) -> None:
     """Derived events are no part of what happened: they stand on no timeline and are nobody's effects.
 
-    Their nodes name no person: they would be found by no timeline when that person is erased.
+    Their nodes name no person, who would not be found by a timeline when that person is erased; but for those of
+    facts, which have lists of their own.
     """
     delta.events[event.envelope.event_id] = replace(node_of(event), user_id=None)
     fold_more = _DERIVED.get(event.envelope.event_type)
@@ -108,6 +112,19 @@ def _fold_pin(delta: GraphDelta, event: LedgerEvent) -> None:
         delta.put_pin(pin)
 
 
+def _fold_fact(delta: GraphDelta, event: LedgerEvent) -> None:
+    fact = fact_of(event)
+    if fact is not None:
+        delta.learned[fact.id] = fact
+        delta.events[fact.id] = replace(delta.events[fact.id], user_id=fact.user_id)
+
+
+def _fold_superseded(delta: GraphDelta, event: LedgerEvent) -> None:
+    supersession = supersession_of(event)
+    if supersession is not None:
+        delta.superseded.add(supersession)
+
+
 _VERDICTS: tuple[tuple[str, Verdict], ...] = (("useful", 1), ("not_useful", -1), ("withdrawn", 0))
 _DERIVED: Mapping[str, Callable[[GraphDelta, LedgerEvent], None]] = {
     SUMMARY_TYPE: _fold_summary,
@@ -115,6 +132,8 @@ _DERIVED: Mapping[str, Callable[[GraphDelta, LedgerEvent], None]] = {
     FEEDBACK_TYPE: _fold_feedback,
     PINNED_TYPE: _fold_pin,
     UNPINNED_TYPE: _fold_pin,
+    FACT_TYPE: _fold_fact,
+    FACT_SUPERSEDED_TYPE: _fold_superseded,
 }
 
 

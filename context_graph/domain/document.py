@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from context_graph.domain.position import Position
 
-DocumentKind = Literal["event", "summary"]
+DocumentKind = Literal["event", "summary", "fact"]
 
 
 class Document(NamedTuple):

@@ -34,6 +34,9 @@ FORGOTTEN_TYPE = "memory.forgotten"
 RECALLED_TYPE = "memory.recalled"
 PINNED_TYPE = "memory.pinned"
 UNPINNED_TYPE = "memory.unpinned"
+FACT_TYPE = "memory.fact"
+FACT_SUPERSEDED_TYPE = "memory.fact_superseded"
+FACTS_READ_TYPE = "memory.facts_read"
 
 SERVICE_SESSION = SessionId("context-graph")
 """The service's own session: receipts of requests without a session, tombstones."""

@@ -13,10 +13,11 @@ from typing import Literal
 
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.forgetting import Pin
+from context_graph.domain.learned import LearnedFact, Supersession
 from context_graph.domain.position import Position
 
 # Changes when the same events would give another graph; a rebuild then fills a new generation.
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
 ReceiptsOf = Literal["event", "session", "agent", "user"]
 Verdict = Literal[1, 0, -1]
@@ -102,7 +103,7 @@ class GraphDelta:
     `first_seen`: a session's agents, users, tools and event types (`agent:support`) with the position at which each
     appeared first. `receipts`: the receipts of contexts that held an event, told about a user, or were served to a
     session or an agent; members as on timelines. `opinions`: by event. `versions`: every summary of a scope.
-    `pins`: the newest decision about each event.
+    `pins`: the newest decision about each event. `learned`: facts by id; `superseded`: what took the place of one.
     """
 
     events: dict[str, EventNode] = field(default_factory=dict)
@@ -115,6 +116,8 @@ class GraphDelta:
     opinions: dict[str, set[Opinion]] = field(default_factory=dict)
     versions: dict[str, set[str]] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
+    learned: dict[str, LearnedFact] = field(default_factory=dict)
+    superseded: set[Supersession] = field(default_factory=set)
 
     def put_on_timeline(self, kind: TimelineKind, identifier: str, member: str, occurred_at: int) -> None:
         """An event stands on the timeline of a session, agent, user, tool or entity."""
@@ -168,5 +171,7 @@ class GraphDelta:
             self.opinions.setdefault(event_id, set()).update(opinions)
         for pin in other.pins.values():
             self.put_pin(pin)
+        self.learned |= other.learned
+        self.superseded |= other.superseded
         for scope, summaries in other.versions.items():
             self.versions.setdefault(scope, set()).update(summaries)

@@ -11,12 +11,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from context_graph.domain.document import Document
+from context_graph.domain.document import Document, DocumentKind
 from context_graph.domain.echo import is_served, without_echo
 from context_graph.domain.event import (
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
+    FACT_SUPERSEDED_TYPE,
+    FACT_TYPE,
+    FACTS_READ_TYPE,
     FEEDBACK_TYPE,
     FORGOTTEN_TYPE,
     PINNED_TYPE,
@@ -55,6 +58,7 @@ _SILENT_TYPES = frozenset(
     (
         RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
         FORGOTTEN_TYPE, RECALLED_TYPE, PINNED_TYPE, UNPINNED_TYPE,
+        FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE,
     )
 )  # fmt: skip
 
@@ -70,7 +74,10 @@ class Searchable:
 
 
 def indexed(envelope: Envelope) -> bool:
-    """Whether an event is searched: receipts and feedback would find themselves, and tombstones say nothing."""
+    """Whether an event is searched: receipts and feedback would find themselves, and tombstones say nothing.
+
+    Facts are not: the events that say them are, and of what no longer holds nothing should be found as if it did.
+    """
     return envelope.event_type not in _SILENT_TYPES
 
 
@@ -87,12 +94,13 @@ def document_of(event: LedgerEvent, importance: int) -> Document:
     envelope = event.envelope
     found = searchable(envelope)
     is_summary = envelope.event_type == SUMMARY_TYPE
+    kinds: dict[str, DocumentKind] = {SUMMARY_TYPE: "summary", FACT_TYPE: "fact"}
     return Document(
         id=SUMMARY_ID_PREFIX + summary_scope(envelope) if is_summary else envelope.event_id,
-        kind="summary" if is_summary else "event",
+        kind=kinds.get(envelope.event_type, "event"),
         text=found.text,
         speaker=found.speaker,
-        event_ids=cited_events(envelope) if is_summary else (envelope.event_id,),
+        event_ids=cited_events(envelope),
         position=event.position,
         event_type=envelope.event_type,
         session_id=envelope.session_id,
@@ -118,7 +126,11 @@ def summary_scope(envelope: Envelope) -> str:
 
 
 def cited_events(envelope: Envelope) -> tuple[str, ...]:
-    """The events that a summary's sentences cite, each once, in order; the summary itself when it cites none."""
+    """The events that a summary's sentences cite, each once, in order, or a fact's evidence; else the event itself."""
+    if envelope.event_type == FACT_TYPE:
+        return envelope.causes or (envelope.event_id,)
+    if envelope.event_type != SUMMARY_TYPE:
+        return (envelope.event_id,)
     sentences = envelope.payload.get("sentences") if isinstance(envelope.payload, dict) else None
     cited: dict[str, None] = {}
     for sentence in sentences if isinstance(sentences, list) else ():
@@ -156,7 +168,7 @@ def name_parts(text: str) -> str:
 
 def _lines(envelope: Envelope, payload: _Object) -> Iterator[str]:
     """The readers of the table, in order, then whatever members no reader has used, unless the text was all."""
-    if envelope.event_type == SUMMARY_TYPE and isinstance(payload.get("text"), str):
+    if envelope.event_type in (SUMMARY_TYPE, FACT_TYPE) and isinstance(payload.get("text"), str):
         yield scalar(payload["text"])
         return
     used: set[str] = set()

@@ -13,13 +13,19 @@ from context_graph.domain.event import (
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
+    FACT_SUPERSEDED_TYPE,
+    FACT_TYPE,
+    FACTS_READ_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
     SUMMARY_TYPE,
 )
 from context_graph.ingest.schema_rules import PayloadSchema, compile_schema
 
-RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE)
+RESERVED_TYPES = (
+    SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
+    FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE,
+)  # fmt: skip
 
 
 def _schema(title: str, **properties: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +35,7 @@ def _schema(title: str, **properties: dict[str, Any]) -> dict[str, Any]:
 _TEXT = {"description": "what was said; searched", "type": ["string", "array", "object", "null"]}
 _RESULT = {"description": "what came back, any JSON; searched"}
 _CALL = {"description": "as the model sent them: an object, or JSON in a string"}
+_WORDS = {"type": "string"}
 _IDS = {"type": "array", "items": {"type": "string"}}
 
 _MESSAGE = {"text": _TEXT, "content": _TEXT, "message": _TEXT}
@@ -46,6 +53,23 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
     ERASURE_TYPE: _schema("A person or a session was erased"),
     ENTITY_MERGE_TYPE: _schema("Names that are one thing", entities=_IDS),
     ENTITY_SPLIT_TYPE: _schema("Names that are different things", entities=_IDS),
+    FACT_TYPE: _schema(
+        "A fact or a preference that a language model noted, with the words that hold it",
+        subject=_WORDS,
+        predicate=_WORDS,
+        object=_WORDS,
+        kind={"enum": ["fact", "preference"]},
+        quote=_WORDS,
+        evidence={"type": "object"},
+        text=_TEXT,
+    ),
+    FACT_SUPERSEDED_TYPE: _schema(
+        "A fact holds no longer: another took its place",
+        fact_id=_WORDS,
+        by=_WORDS,
+        reason={"enum": ["updated", "contradicted"]},
+    ),
+    FACTS_READ_TYPE: _schema("Up to where a session was read for facts", covers={"type": "object"}),
 }
 
 

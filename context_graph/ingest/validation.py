@@ -21,6 +21,9 @@ from context_graph.domain.event import (
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
+    FACT_SUPERSEDED_TYPE,
+    FACT_TYPE,
+    FACTS_READ_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
     SUMMARY_TYPE,
@@ -47,7 +50,10 @@ Timestamp = Annotated[
     str, StringConstraints(min_length=1, max_length=40), Field(json_schema_extra={"format": "date-time"})
 ]
 
-_RESERVED_TYPES = (SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE)
+_RESERVED_TYPES = (
+    SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
+    FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE,
+)  # fmt: skip
 _ROOM = 30  # levels that stored and rendered forms may put around a payload: orjson writes 254 levels and no more
 _DEEPEST = 254 - _ROOM
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?")

@@ -13,6 +13,7 @@ from typing import Any
 
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
+from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.graph import Graph
 from context_graph.store.ledger import Ledger
@@ -20,6 +21,7 @@ from context_graph.store.ledger import Ledger
 _PAGE = 500  # events read at once; sessions looked at at once
 
 _FIELDS = ("count", "last", "rules")
+_FACTS = ("facts", "facts_through")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,17 @@ class SessionState:
     count: int
     last: str
     before: Seen | None
+    facts: str | None = None
+    """What the last reading for facts saw (`facts_seen`), and up to which position (sort key) it had read."""
+    facts_through: str | None = None
 
     def seen_by(self, rules: str) -> Seen:
         """What to remember after these rules were applied."""
         return Seen(self.count, self.last, rules)
+
+    def facts_seen(self, rules: str) -> str:
+        """What to remember after the session was read for facts by these rules."""
+        return f"{self.count} {self.last} {rules}"
 
     def is_unchanged(self, rules: str) -> bool:
         """Whether these rules would read what they have read already."""
@@ -75,7 +84,7 @@ class ConsolidationStore:
             timeline = keys.timeline("session", session_id)
             pipe.zcard(timeline)
             pipe.zrange(timeline, -1, -1)
-            pipe.hmget(keys.consolidated(session_id), _FIELDS)
+            pipe.hmget(keys.consolidated(session_id), _FIELDS + _FACTS)
         with store_errors("looking at sessions"):
             answers: list[Any] = await pipe.execute()
         return [_state(session_id, *answers[3 * i : 3 * i + 3]) for i, session_id in enumerate(session_ids)]
@@ -90,6 +99,13 @@ class ConsolidationStore:
             yield await self._ledger.at(partition, [entry.position.stream_id for entry in page])
             start += len(page)
 
+    async def remember_facts(self, partition: Partition, session_id: str, through: Position, seen: str | None) -> None:
+        """Up to where a session was read for facts; `seen`: that this is all there was."""
+        key = (await self._graph.keys(partition)).consolidated(session_id)
+        fields: Any = {"facts_through": through.sort_key} | ({} if seen is None else {"facts": seen})
+        with store_errors("remembering a session"):
+            await self._redis.hset(key, mapping=fields)
+
     async def remember(self, partition: Partition, session_id: str, seen: Seen) -> None:
         """What a pass saw of a session, so that the next one reads nothing when that is all there is."""
         key = (await self._graph.keys(partition)).consolidated(session_id)
@@ -102,4 +118,5 @@ def _state(session_id: str, count: int, last: list[bytes], marker: list[bytes | 
     before = None
     if marker[0] is not None and marker[1] is not None and marker[2] is not None:
         before = Seen(int(marker[0]), marker[1].decode(), marker[2].decode())
-    return SessionState(session_id, count, last[0].decode() if last else "", before)
+    facts, through = (value.decode() if value is not None else None for value in marker[3:5])
+    return SessionState(session_id, count, last[0].decode() if last else "", before, facts, through)

@@ -19,6 +19,7 @@ from context_graph.store import documents as fields
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS
 from context_graph.store.forgotten import decision_row
 from context_graph.store.graph import event_fields, summary_fields
+from context_graph.store.learned_records import learned_fields, lists_of, lists_of_end, superseded_row
 
 BUCKETS = 2048
 MEMBERS = 5000  # members of a sorted set read at once
@@ -29,7 +30,11 @@ EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY = "event", "timeline", "registered"
 FIRST_SEEN, RECEIPT, VERSION, OPINION = "first seen", "receipt", "version", "opinion"
 DOCUMENT, VECTOR, KEYWORDS, ENTITIES = "document", "vector", "keywords", "entities"
 FORGOTTEN, PINNED = "forgotten", "pinned"
-GRAPH_KINDS = (EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY, FIRST_SEEN, RECEIPT, VERSION, OPINION, FORGOTTEN, PINNED)
+LEARNED, LISTED, SUPERSEDED = "learned", "listed", "superseded"
+GRAPH_KINDS = (
+    EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY, FIRST_SEEN, RECEIPT, VERSION, OPINION, FORGOTTEN, PINNED,
+    LEARNED, LISTED, SUPERSEDED,
+)  # fmt: skip
 FACT_KINDS = (*GRAPH_KINDS, DOCUMENT, VECTOR, KEYWORDS, ENTITIES)
 
 _STAGE_TWO = (EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
@@ -84,6 +89,7 @@ def facts_of_delta(delta: GraphDelta) -> Iterator[Fact]:
     yield from _facts_of_records(delta)
     for pin in delta.pins.values():
         yield Fact(PINNED, pin.event_id, {"value": pin.value.encode()}, pin.order)
+    yield from _facts_of_learned(delta)
 
 
 def _facts_of_records(delta: GraphDelta) -> Iterator[Fact]:
@@ -97,6 +103,19 @@ def _facts_of_records(delta: GraphDelta) -> Iterator[Fact]:
     for event_id, opinions in delta.opinions.items():
         for opinion in opinions:
             yield _opinion_fact(event_id, opinion.position.sort_key + opinion.receipt_id, b"%d" % opinion.verdict)
+
+
+def _facts_of_learned(delta: GraphDelta) -> Iterator[Fact]:
+    for learned in delta.learned.values():
+        content = {name: _bytes(value) for name, value in learned_fields(learned).items()}
+        yield Fact(LEARNED, learned.id, content, learned.position.sort_key)
+        for of, identifier in lists_of(learned):
+            yield _member_fact(LISTED, f"{of}:{identifier}", learned.position.sort_key + learned.id, 0)
+    for supersession in delta.superseded:
+        at = supersession.position.sort_key
+        yield _superseded_fact(supersession.old, at, superseded_row(supersession))
+        for of, identifier in lists_of_end(supersession):
+            yield _member_fact(LISTED, f"{of}:{identifier}", at + supersession.old, 0)
 
 
 def decision_fact(decision: Decision) -> Fact:
@@ -222,6 +241,15 @@ def _decision_fact(session_id: str, order: str, row: bytes) -> Fact:
     return Fact(FORGOTTEN, f"{session_id}\0{order}", {"row": row}, order)
 
 
+def _superseded_facts(name: str, answer: Mapping[bytes, bytes], until: str) -> list[Fact]:
+    said = ((order.decode(), row) for order, row in answer.items())
+    return [_superseded_fact(name, order, row) for order, row in said if order <= until]
+
+
+def _superseded_fact(fact_id: str, order: str, row: bytes) -> Fact:
+    return Fact(SUPERSEDED, f"{fact_id}\0{order}", {"row": row}, order)
+
+
 def _pin_facts(_name: str, answer: Mapping[bytes, bytes], until: str) -> list[Fact]:
     """One whose newest decision is behind `until` is left out: what was decided before is not known any more."""
     said = ((event_id.decode(), value) for event_id, value in answer.items())
@@ -247,6 +275,9 @@ KINDS: tuple[KeyKind, ...] = (
     KeyKind("versions:", _set, _members(VERSION), members=True),
     KeyKind("feedback:", _hash, _feedback_facts),
     KeyKind("forgotten:", _hash, _decision_facts),
+    KeyKind("fact:", _hash, _versioned(LEARNED, "at")),
+    KeyKind("facts:", _set, _members(LISTED), members=True),
+    KeyKind("superseded:", _hash, _superseded_facts),
     KeyKind("pins", _hash, _pin_facts),
     KeyKind("summary:", _hash, _versioned(SUMMARY, "order")),
     KeyKind("doc:", _hash, _versioned(DOCUMENT, fields.AT)),

@@ -13,6 +13,7 @@ from context_graph.domain.graph import GraphDelta
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient
 from context_graph.store.keys import GraphKeys
+from context_graph.store.learned_records import put_learned
 
 _USER = "user:"
 
@@ -42,6 +43,7 @@ class GraphRecords:
             for what in seen:
                 if what.startswith(_USER):
                     pipe.zadd(keys.sessions_of(what.removeprefix(_USER)), {session_id: 0})
+        put_learned(pipe, keys, delta)
         if delta.pins:
             pins = [text for pin in delta.pins.values() for text in (pin.event_id, pin.value)]
             await self._put_greatest(keys=[keys.pins], args=pins, client=pipe)

@@ -239,6 +239,19 @@ class GraphKeys:
         """Opinions on an event: `uses`, and receipt and position -> verdict."""
         return f"{self.tag}:feedback:{event_id}"
 
+    # what was learned: facts and preferences
+    def fact(self, fact_id: str) -> str:
+        """A fact: `at` (sort key), and the rest as JSON."""
+        return f"{self.tag}:fact:{fact_id}"
+
+    def facts(self, of: str, identifier: str) -> str:
+        """Facts of all, a user, a session, a subject, an event that is evidence; and who said that a fact ended."""
+        return f"{self.tag}:facts:{of}:{identifier}"
+
+    def superseded(self, fact_id: str) -> str:
+        """Sort key of what says so -> what took the fact's place, and since when (JSON)."""
+        return f"{self.tag}:superseded:{fact_id}"
+
     # what is forgotten
     def forgotten(self, session_id: str) -> str:
         """Decisions about stretches of a session: sort key of the decision -> verdict, time and stretches (JSON)."""
@@ -361,6 +374,9 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":receipts:(event|session|agent|user):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":fact:.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":facts:(all|event|subject|(superseded-)?(user|session)):.+", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":superseded:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":forgotten:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":retention:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":consolidation", "hash", "derived", "the generation"),

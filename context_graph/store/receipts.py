@@ -80,7 +80,7 @@ class ReceiptIndex:
     ) -> list[list[Listed]]:
         pipe = self._redis.pipeline(transaction=False)
         for partition, key in keys:
-            pipe.zrevrangebylex(key, _bound(partition, before, until), "-", start=0, num=limit)
+            pipe.zrevrangebylex(key, upper_bound(partition, before, until), "-", start=0, num=limit)
         with store_errors("reading an index of receipts"):
             answers: list[list[bytes]] = await pipe.execute() if keys else []
         return [
@@ -118,7 +118,7 @@ class ReceiptIndex:
         return {event_id: count for event_id, count in uses.items() if count}
 
 
-def _bound(partition: Partition, before: Position | None, until: Until | None) -> str:
+def upper_bound(partition: Partition, before: Position | None, until: Until | None) -> str:
     """The upper end (exclusive) of what lies ahead of `before` by (ms, seq, bucket), and not behind `until`."""
     ends = []
     if before is not None:

@@ -37,6 +37,7 @@ from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_M
 from context_graph.store.generations import Generations
 from context_graph.store.index import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
+from context_graph.store.learned_records import LearnedSweep
 from context_graph.store.sweeping_records import RecordSweep
 
 _PAGE = 500
@@ -78,6 +79,7 @@ class Sweeper:
         self._tables = generations
         self._dead_letters = DeadLetters(ledger)
         self._records = RecordSweep(derived)
+        self._learned = LearnedSweep(derived)
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
@@ -126,6 +128,7 @@ class Sweeper:
         if subject.kind == "user":
             await self._forget_user(keys, subject.id, tally)
         tally.removed["receipts"] += await self._records.sweep(keys, subject, tally.sessions)
+        tally.removed["facts"] += await self._learned.sweep(keys, subject)
         await self._drop_summaries(keys, tombstone, tally)
         tally.scanned["generations"] += 1
 

@@ -27,6 +27,7 @@ from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable, Appended
 from context_graph.store.retention import RetentionStore
 from enrichment.importance import importance_of
+from enrichment.reconsolidation.facts_pass import FactsPass
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, existing, plan_session, written_id
 from enrichment.reconsolidation.reading import SessionReading
 from enrichment.reconsolidation.writing import Unwritten, Writer, Written
@@ -50,7 +51,9 @@ class Outcome:
     failed: int = 0
     busy: int = 0
     waiting: int = 0
-    """Of the others: those whose summary a language model is to write as soon as it can."""
+    """Of the others: those that a language model is to read as soon as it can."""
+    facts: int = 0
+    """Facts and preferences that were noted."""
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -60,6 +63,7 @@ class Outcome:
             self.failed + other.failed,
             self.busy + other.busy,
             self.waiting + other.waiting,
+            self.facts + other.facts,
         )
 
     @property
@@ -72,6 +76,7 @@ class Outcome:
             (self.failed, "failed (see the log)"),
             (self.busy, "busy elsewhere"),
             (self.waiting, "waiting for the language model"),
+            (self.facts, "facts noted"),
         )
         return ", ".join(parts + [f"{count} {what}" for count, what in rest if count])
 
@@ -115,6 +120,9 @@ class _Pass:
         self._rules = rules if writer is not None else replace(rules, model=None)
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
         self._writer = writer
+        self._facts: FactsPass | None = None
+        if writer is not None and resources.settings.llm.facts:
+            self._facts = FactsPass(resources, lease, writer, self._held)
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         total = Outcome()
@@ -125,22 +133,29 @@ class _Pass:
             await self._hold()
             for state in sorted(page, key=lambda state: -new.get(filter_tag(state.session_id), 0)):
                 if not stop.is_set():
-                    total += await self._session(state)
+                    total += await self._session(state, stop)
         log.info("consolidated", partition=str(self._partition), fence=self._lease.fence, outcome=total.words)
         return total
 
-    async def _session(self, state: SessionState) -> Outcome:
-        if state.count < self._rules.min_events:
-            return Outcome(short=1)
-        if state.is_unchanged(self._rules.digest):
-            return Outcome(unchanged=1)
+    async def _session(self, state: SessionState, stop: asyncio.Event) -> Outcome:
         try:
-            return await self._summarise(state)
+            outcome = await self._summary(state)
+            if self._facts is None:
+                return outcome
+            noted, again = await self._facts.session(state, stop)
+            return replace(outcome, facts=noted, waiting=max(outcome.waiting, int(again)))
         except TemporaryError:
             raise
         except Exception:  # one session's defect must not cost the others theirs; it is counted
             log.exception("session not consolidated", partition=str(self._partition), session_id=state.session_id)
             return Outcome(failed=1)
+
+    async def _summary(self, state: SessionState) -> Outcome:
+        if state.count < self._rules.min_events:
+            return Outcome(short=1)
+        if state.is_unchanged(self._rules.digest):
+            return Outcome(unchanged=1)
+        return await self._summarise(state)
 
     async def _summarise(self, state: SessionState) -> Outcome:
         reading = SessionReading(state.session_id)

@@ -1,4 +1,4 @@
-"""Asking the language model for a session's summary, within the tenant's budget.
+"""Asking the language model, within the tenant's budget: for a summary, or for facts (`facts_pass.py`).
 
 What comes of it is a value: sentences that their sources hold, or the reason why there are none and whether asking
 again can help. An outage, a wrong key and a used-up budget can pass: the session is then asked about again at the next
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -23,6 +24,8 @@ from enrichment.reconsolidation.written import Line, Refused, prompt_of, read_an
 # A token of any tokenizer in use is at least a character, and some four in English: what a call may cost at worst is
 # set aside as if it were two, and corrected after the call.
 _CHARACTERS_A_TOKEN = 2
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
@@ -59,26 +62,32 @@ class Writer:
         return self._model.name
 
     async def write(self, tenant: TenantId, lines: Sequence[Line], sentences: int) -> Written | Unwritten:
-        """One call, or none when the budget does not cover it. Raises StoreUnavailable."""
-        prompt = prompt_of(lines, sentences)
+        """A summary of these lines. Raises StoreUnavailable."""
+        return await self.ask(
+            tenant, prompt_of(lines, sentences), lambda text: Written(read_answer(text, lines, sentences))
+        )
+
+    async def ask(self, tenant: TenantId, prompt: Prompt, read: Callable[[str], _T]) -> _T | Unwritten:
+        """What `read` makes of the answer: one call, or none when the budget does not cover it.
+
+        `read` raises Refused on an answer that cannot be believed. Raises StoreUnavailable.
+        """
         day = iso(self._now_ms())[:10]
         worst = self._worst_case(prompt)
         if not await self._usage.take(tenant, day, worst, self._settings.tokens_per_day):
             log.warning("model budget used up", tenant=tenant, tokens_per_day=self._settings.tokens_per_day)
             return Unwritten("budget", again=True)
-        outcome, spent = await self._ask(prompt, lines, sentences)
+        outcome, spent = await self._ask(prompt, read)
         await self._usage.settle(tenant, day, worst, spent)
         if isinstance(outcome, Unwritten):
-            log.warning("summary not written", tenant=tenant, model=self.model, reason=outcome.reason)
+            log.warning("not written", tenant=tenant, model=self.model, reason=outcome.reason)
         return outcome
 
     def _worst_case(self, prompt: Prompt) -> int:
         characters = len(prompt.rules) + len(prompt.material)
         return characters // _CHARACTERS_A_TOKEN + self._settings.max_output_tokens
 
-    async def _ask(
-        self, prompt: Prompt, lines: Sequence[Line], sentences: int
-    ) -> tuple[Written | Unwritten, ModelTotals]:
+    async def _ask(self, prompt: Prompt, read: Callable[[str], _T]) -> tuple[_T | Unwritten, ModelTotals]:
         try:
             completion = await self._model.complete(prompt)
         except ModelUnavailable as error:
@@ -92,7 +101,7 @@ class Writer:
             return Unwritten("request-refused", again=False), ModelTotals(failed=1)
         spent = ModelTotals(calls=1, input_tokens=completion.input_tokens, output_tokens=completion.output_tokens)
         try:
-            return Written(read_answer(completion.text, lines, sentences)), spent
+            return read(completion.text), spent
         except Refused as refusal:
             reason = "cut-off" if completion.cut else refusal.reason
             return Unwritten(reason, again=False), ModelTotals(

@@ -43,7 +43,9 @@ def said(text: str, lines: list[int]) -> str:
 def with_model(
     resources: Resources, server: LlmServer, *, day: int = DAY, **settings: object
 ) -> tuple[Resources, Writer]:
-    llm = LlmSettings.model_validate({"model": "openai/small", "api_base": server.url, "retries": 0} | settings)
+    llm = LlmSettings.model_validate(
+        {"model": "openai/small", "api_base": server.url, "retries": 0, "facts": False} | settings
+    )
     changed = replace(resources, settings=resources.settings.model_copy(update={"llm": llm}))
     usage = ModelUsage(resources.ledger_redis)
     return changed, Writer(LitellmModel("openai/small", llm), usage, llm, lambda: day)
