@@ -23,6 +23,7 @@ from context_graph.api import (
     event_import,
     event_pages,
     events,
+    facts,
     forgetting,
     graph,
     health,
@@ -64,6 +65,7 @@ from context_graph.observability.metrics import Metrics
 from context_graph.observability.stalls import Stalls
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
+from context_graph.retrieval.fact_pages import FactPages
 from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.service import Retrieval, RetrievalParts
@@ -72,6 +74,7 @@ from context_graph.retrieval.timeline import TimelinePages
 from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import Settings
 from context_graph.store.forgotten import Forgotten
+from context_graph.store.learned import LearnedFacts
 from context_graph.store.mentions import Mentions
 from context_graph.store.notifications import Notifications
 from context_graph.store.queries import Searcher
@@ -129,6 +132,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(similar.router)  # so is …/similar
     app.include_router(receipts.router)  # and so are /v1/events/{id}/receipts and …/context
     app.include_router(forgetting.router)  # and …/pin
+    app.include_router(facts.router)
     app.include_router(sessions.router)
     app.include_router(tail.router)  # before events: /v1/events/tail is not an event's id
     app.include_router(event_import.router)
@@ -189,6 +193,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
     memory = ForgottenNodes(resources.ledger, forgotten)
     neighbours = Neighbours(resources.graph, timelines, receipt_index, mentions, memory)
     entities = Entities(resources.index.entities, resources.ledger, now_ms, embedder_of)
+    learned = LearnedFacts(resources.derived_redis, resources.graph)
     parts = RetrievalParts(
         searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
@@ -197,6 +202,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         generations=resources.generations,
         ledger=resources.ledger,
         receipts=receipt_index,
+        learned=learned,
         neighbours=neighbours,
         entities=entities,
         embedder_of=embedder_of,
@@ -216,6 +222,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         forgetting=Forgetting(resources.erasures, resources.vault, now_ms),
         schemas=registry,
         retrieval=Retrieval(parts),
+        facts=FactPages(learned),
         accounts=Accounts(resources.ledger, receipt_index, now_ms),
         sessions=Sessions(
             SessionStore(resources.derived_redis, resources.graph),

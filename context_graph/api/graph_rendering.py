@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from context_graph.api.rendering import as_of_json, event_json
-from context_graph.domain.event import FEEDBACK_TYPE, RECEIPT_TYPE, SUMMARY_TYPE, iso
+from context_graph.domain.event import FACT_TYPE, FEEDBACK_TYPE, RECEIPT_TYPE, SUMMARY_TYPE, iso
 from context_graph.domain.graph import EventNode
 from context_graph.domain.text import cited_events
 from context_graph.retrieval.graph_query import Found, GraphNode
@@ -19,7 +19,7 @@ from context_graph.store.sessions import SessionFacts
 
 _EXCERPT = 240  # characters of an event's text
 _MOST_PATHS = 20
-_KINDS = {SUMMARY_TYPE: "summary", RECEIPT_TYPE: "receipt", FEEDBACK_TYPE: "feedback"}
+_KINDS = {SUMMARY_TYPE: "summary", RECEIPT_TYPE: "receipt", FEEDBACK_TYPE: "feedback", FACT_TYPE: "fact"}
 
 
 def lineage_json(lineage: Lineage, as_of: AsOf | None, late: Sequence[str]) -> dict[str, Any]:

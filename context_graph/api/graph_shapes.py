@@ -32,8 +32,8 @@ def _map(values: Shape) -> Shape:
 _PAGE = _all(next_cursor=_SN)
 _META = {"as_of": _SN, "truncated": _IDS, "complete": _B}
 _NODE = _all(
-    kind={"enum": ["event", "summary", "receipt", "feedback", "placeholder", "session", "agent", "user", "tool",
-                   "entity"]},
+    kind={"enum": ["event", "summary", "receipt", "feedback", "fact", "placeholder", "session", "agent", "user",
+                   "tool", "entity"]},
     attributes=_map(_S),
     provenance={"type": ["object", "null"]},
     scores=_map({"type": "number"}),
@@ -130,4 +130,30 @@ TIMELINE = answer(
 SIMILAR = answer(
     "The event and those near it in meaning, nearest first",
     _all(**_GRAPH, meta=_all(root=_S, complete=_B)),
+)
+_FACT = {
+    "id": _S, "kind": {"enum": ["fact", "preference"]}, "subject": _S, "predicate": _S, "object": _S, "text": _S,
+    "user_id": _SN, "session_id": _S, "valid_from": _TIME,
+    "valid_to": {**_SN, "description": "since when another holds, by when that was said"},
+    "learned_at": {**_S, "description": "position of the fact"},
+    "superseded_at": {**_SN, "description": "position at which that was learned"},
+    "superseded_by": _SN, "reason": {"enum": ["updated", "contradicted", None]},
+    "evidence": _all(event_id=_S, position=_S, quote=_S),
+}  # fmt: skip
+_FACT_EXAMPLE = {
+    "id": "fact-9f2c", "kind": "preference", "subject": "user", "predicate": "prefers", "object": "window seats",
+    "text": "user prefers window seats", "user_id": "nadia", "session_id": "chat-17",
+    "valid_from": "2026-09-20T10:00:00.000Z", "valid_to": None, "learned_at": "0-1788254999123-0",
+    "superseded_at": None, "superseded_by": None, "reason": None,
+    "evidence": {"event_id": "e-1", "position": "0-1788254000000-0", "quote": "I always want window seats"},
+}  # fmt: skip
+FACTS = answer(
+    "Last learned first",
+    _all(facts=_list(_all(**_FACT)), page=_PAGE, meta=_all(scanned=_I, **_META)),
+    {"facts": [_FACT_EXAMPLE], "page": {"next_cursor": None}, "meta": _META_EXAMPLE | {"scanned": 1}},
+)
+FACT = answer(
+    "The fact, its evidence and its history",
+    _all(**_FACT, event={"type": ["object", "null"]}, history=_list(_all(**_FACT)), meta=_all(**_META)),
+    _FACT_EXAMPLE | {"event": None, "history": [_FACT_EXAMPLE], "meta": _META_EXAMPLE},
 )

@@ -19,6 +19,7 @@ from context_graph.observability.metrics import Metrics
 from context_graph.observability.stalls import Stalls
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.accounts import Accounts
+from context_graph.retrieval.fact_pages import FactPages
 from context_graph.retrieval.service import Retrieval
 from context_graph.retrieval.sessions import Sessions
 from context_graph.retrieval.timeline import TimelinePages
@@ -36,6 +37,7 @@ class Services:
     forgetting: Forgetting
     schemas: Schemas
     retrieval: Retrieval
+    facts: FactPages
     accounts: Accounts
     sessions: Sessions
     timeline: TimelinePages

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from context_graph.domain.event import SUMMARY_TYPE
+from context_graph.domain.event import FACT_SUPERSEDED_TYPE, FACT_TYPE, SUMMARY_TYPE
 from context_graph.domain.graph import EventNode
 from context_graph.domain.position import Position
 
@@ -18,6 +18,7 @@ NodeKind = Literal["event", "session", "agent", "user", "tool", "entity"]
 EdgeType = Literal[
     "CAUSED_BY", "FOLLOWS", "IN_SESSION", "BY_AGENT", "USED_TOOL", "ABOUT", "REFERENCES", "DERIVED_FROM", "SUMMARIZES",
     "SIMILAR_TO", "RELATED_TO", "SAME_AS",
+    "SUPERSEDES",
 ]  # fmt: skip
 Way = Literal["out", "in", "both"]
 NODE_KINDS: tuple[NodeKind, ...] = get_args(NodeKind)
@@ -78,12 +79,18 @@ def membership(event: EventNode, mentioned: tuple[Mentioned, ...]) -> Iterator[E
     """The edges that an event's own fields say, its causes among them."""
     here = NodeId("event", event.id)
     derived = event.origin == "derived"
+    if event.event_type == FACT_SUPERSEDED_TYPE:
+        newer, older = (NodeId("event", name) for name in event.causes)
+        yield Edge(newer, older, "SUPERSEDES", event.position)
+        return
     for cause in event.causes:
         known = () if derived else (("explicit", True),)
         yield Edge(here, NodeId("event", cause), "DERIVED_FROM" if derived else "CAUSED_BY", event.position, known)
     if derived:
         if event.event_type == SUMMARY_TYPE:
             yield Edge(here, NodeId("session", event.session_id), "SUMMARIZES", event.position)
+        if event.event_type == FACT_TYPE and event.user_id is not None:
+            yield Edge(here, NodeId("user", event.user_id), "ABOUT", event.position)
         return
     names: tuple[tuple[NodeKind, str | None], ...] = (
         ("session", event.session_id), ("agent", event.agent_id), ("user", event.user_id), ("tool", event.tool_name),

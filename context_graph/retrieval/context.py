@@ -75,6 +75,8 @@ def items_of(
 
 
 def _section(candidate: Candidate, recent: set[str]) -> Section:
+    if candidate.document.kind == "fact":
+        return "profile"
     if candidate.document.kind == "summary":
         return "summary"
     return "recent" if candidate.document.id in recent else "relevant"

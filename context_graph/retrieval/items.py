@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 from context_graph.domain.document import Document
 from context_graph.domain.partition import Partition
 
-Section = Literal["summary", "relevant", "recent"]
+Section = Literal["profile", "summary", "relevant", "recent"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
 _REASONS: Mapping[str, str] = {
@@ -22,6 +22,7 @@ _REASONS: Mapping[str, str] = {
     "neighbour": "beside a match",
     "causal": "cause or effect of a match",
     "recency": "recent in this session",
+    "profile": "holds of the person in scope",
 }
 _NAMED_REASONS = 3  # the strongest ones are named
 
@@ -35,7 +36,12 @@ class Share:
 
 
 # What one section leaves of its share, the others get.
-DEFAULT_SHARES: Mapping[Section, Share] = {"summary": Share(0.2), "relevant": Share(0.5), "recent": Share(0.3)}
+DEFAULT_SHARES: Mapping[Section, Share] = {
+    "profile": Share(0.1, 0.25),
+    "summary": Share(0.2),
+    "relevant": Share(0.5),
+    "recent": Share(0.3),
+}
 
 
 class Candidate(NamedTuple):

@@ -52,7 +52,7 @@ class OlderSummaries:
             if (
                 document.id not in known
                 and (share > 0 or wanted.any_words)
-                and holds(wanted.filters, _values(document))
+                and holds(wanted.filters, filter_values(document))
             ):
                 partition = tenant.partition_of(SessionId(document.session_id))
                 more.append(Candidate(partition, document, {"text": share}, share * best))
@@ -76,7 +76,7 @@ def _share(words: Sequence[str], document: Document) -> float:
     return sum(word in there for word in words) / len(words) if words else 0.0
 
 
-def _values(document: Document) -> dict[str, Sequence[str] | float | None]:
+def filter_values(document: Document) -> dict[str, Sequence[str] | float | None]:
     """As filters see it. Its entities are not known any more: a filter by entity leaves it out."""
     return {
         "event_type": [document.event_type],

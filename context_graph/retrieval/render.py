@@ -62,7 +62,7 @@ def line(item: Item, ref: int) -> str:
     """`[3] nadia: Where is my parcel?`, on one line."""
     document = item.document
     text = " ".join(item.text.split())
-    if document.kind == "summary":
+    if document.kind in ("summary", "fact"):
         return f"[{ref}] {text}"
     return f"[{ref}] {_speaker(item)}: {text}"
 

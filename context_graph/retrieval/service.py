@@ -37,6 +37,7 @@ from context_graph.retrieval.links import Links
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
+from context_graph.retrieval.profile import Profile
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.related_sessions import RelatedSessions
 from context_graph.retrieval.render import FORMATS, Content
@@ -50,6 +51,7 @@ from context_graph.store.generations import Generations
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
 from context_graph.store.index import Index
+from context_graph.store.learned import LearnedFacts
 from context_graph.store.ledger import Appendable, Ledger
 from context_graph.store.queries import Searcher
 from context_graph.store.receipts import ReceiptIndex
@@ -113,6 +115,8 @@ class Found:
     truncated: Sequence[str] = ()
 
 
+_Gathered: TypeAlias = tuple[list[Candidate], list[Candidate], list[Candidate]]
+"""What the channels find, the session's tail, and the profile of the person in scope."""
 EmbedderOf: TypeAlias = Callable[[TenantId], Awaitable[Embedder]]
 """The embedder of a tenant's live generation. Raises ConfigurationError where its model cannot be loaded."""
 
@@ -128,6 +132,7 @@ class RetrievalParts:
     generations: Generations
     ledger: Ledger
     receipts: ReceiptIndex
+    learned: LearnedFacts
     neighbours: Neighbours
     entities: Entities
     embedder_of: EmbedderOf
@@ -149,6 +154,7 @@ class Retrieval:
         links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things, self.related)
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links)
         self._older = OlderSummaries(parts.receipts, parts.ledger)
+        self._profile = Profile(parts.learned, parts.graph)
         self._waiting = Waiting(parts.groups, parts.generations)
 
     async def context(self, tenant: Tenant, query: ContextQuery) -> Served:
@@ -163,14 +169,15 @@ class Retrieval:
             with timings.step("understand"):
                 plainly = self._asked(tenant, query, scope(query), understand(query.query, query.intents))
                 ask = await finding.within(self._ask(tenant, query), plainly, "understand")
-            nothing: tuple[list[Candidate], list[Candidate]] = ([], [])
-            found, tail = await finding.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
+            nothing: _Gathered = ([], [], [])
+            found, tail, known = await finding.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
             found = await finding.within(self._with_older(tenant, found, ask, any_words=True), found, "older")
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("weigh"):
                 uses = await finding.within(self._uses(tenant, found, ask), {}, "feedback")
                 async with self._turn:
-                    ranked = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
+                    weighed = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
+                    ranked = assembly.merged(weighed, known)
                     bonds = assembly.bonds_of([*ranked, *tail])
                     items = assembly.items_of(ranked, tail, bonds, query.token_budget)
             with timings.step("pack"):
@@ -279,15 +286,15 @@ class Retrieval:
         within = await self._candidates.speakers(tenant.partitions, asked, named)
         return understanding if len(within) == len(named) else understand(text, intents, within)
 
-    async def _gather(
-        self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings
-    ) -> tuple[list[Candidate], list[Candidate]]:
+    async def _gather(self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings) -> _Gathered:
         with timings.step("candidates"):
-            if not query.query.strip():
-                return await asyncio.gather(self._candidates.latest(tenant, ask), self._tail(tenant, query, ask))
-            vector = self._timed_vector(tenant, ask.understanding.subject, timings)
-            found = self._candidates.find(tenant, ask, vector=vector)
-            return await asyncio.gather(found, self._tail(tenant, query, ask))
+            if query.query.strip():
+                vector = self._timed_vector(tenant, ask.understanding.subject, timings)
+                found = self._candidates.find(tenant, ask, vector=vector)
+            else:
+                found = self._candidates.latest(tenant, ask)
+            known = self._profile.of(tenant, query, ask.understanding)
+            return await asyncio.gather(found, self._tail(tenant, query, ask), known)
 
     async def _timed_vector(self, tenant: Tenant, text: str, timings: Timings) -> bytes | None:
         """Within `candidates`, because the words are asked meanwhile."""

@@ -170,6 +170,14 @@ class Graph:
             found: Any = await self._redis.zrevrange(key, start, start + limit - 1, withscores=True)
         return [(member.decode(), int(score)) for member, score in found]
 
+    async def people_in(self, partition: Partition, session_id: str, until: Position | None = None) -> list[str]:
+        """Whom the events of a session are about, those at or ahead of a position."""
+        with store_errors("reading who is in a session"):
+            seen: Any = await self._redis.hgetall((await self.keys(partition)).session(session_id))
+        limit = None if until is None else until.sort_key
+        named = ((what.decode(), at.decode()) for what, at in seen.items() if limit is None or at.decode() <= limit)
+        return sorted(what.removeprefix("user:") for what, _ in named if what.startswith("user:"))
+
     async def summary(self, partition: Partition, scope: str) -> SummaryNode | None:
         """The newest summary of a scope, or None."""
         with store_errors("reading a summary"):

@@ -1,0 +1,143 @@
+"""Facts and preferences over HTTP: pages, and one with its history and the event that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+
+from context_graph.api import graph_shapes as shapes
+from context_graph.api import problems
+from context_graph.api.auth import ReadTenant
+from context_graph.api.paths import ANY_ID
+from context_graph.api.problems import answers
+from context_graph.api.readings import Paged, Reading, place_position, read_cursor, write_cursor
+from context_graph.api.rendering import as_of_json, event_json, json_response
+from context_graph.api.services import services_of
+from context_graph.domain.event import LedgerEvent, iso
+from context_graph.domain.learned import Standing
+from context_graph.domain.partition import Tenant
+from context_graph.retrieval.fact_pages import FactQuery
+from context_graph.retrieval.request import AsOf
+
+router = APIRouter(prefix="/v1", tags=["memory"])
+
+_Name = Annotated[str | None, Field(default=None, min_length=1, max_length=256)]
+
+
+class UserFactsIn(Paged):
+    """Which facts of a person. Several filters must all hold."""
+
+    subject: _Name = None
+    predicate: _Name = None
+    kind: Literal["fact", "preference"] | None = None
+    history: bool = Field(default=False, description="also those that hold no longer")
+
+
+class FactsIn(UserFactsIn):
+    """Which facts. Several filters must all hold."""
+
+    user_id: _Name = None
+    session_id: _Name = None
+
+
+@router.get("/facts", summary="List facts", responses={200: shapes.FACTS, **answers(problems.INVALID)})
+async def list_facts(request: Request, tenant: ReadTenant, asked: Annotated[FactsIn, Query()]) -> Response:
+    """Facts and preferences that hold, last learned first, each with the words that hold it.
+
+    A page with filters that few facts pass may be short or empty and still have a next one.
+    """
+    return await _page(request, tenant, asked, asked.user_id, asked.session_id)
+
+
+@router.get(
+    f"/users/{{user_id:{ANY_ID}}}/facts",
+    summary="List a person's facts",
+    responses={200: shapes.FACTS, **answers(problems.INVALID)},
+)
+async def list_facts_of_user(
+    request: Request, tenant: ReadTenant, user_id: str, asked: Annotated[UserFactsIn, Query()]
+) -> Response:
+    """What holds of a person: facts and preferences, last learned first. Of one who is not known there are none."""
+    return await _page(request, tenant, asked, user_id, None)
+
+
+@router.get(
+    f"/facts/{{fact_id:{ANY_ID}}}",
+    summary="Read one fact",
+    responses={200: shapes.FACT, **answers(problems.UNKNOWN, problems.INVALID)},
+)
+async def get_fact(request: Request, tenant: ReadTenant, fact_id: str, asked: Annotated[Reading, Query()]) -> Response:
+    """A fact, the event that says it, and its history: what it took the place of and what took its, oldest first."""
+    services = services_of(request)
+    late = await asked.waited(services.waiting, tenant)
+    standing, history = await services.facts.fact(tenant, fact_id, asked.moment)
+    position = standing.fact.event_position
+    evidence = await services.resources.ledger.at(tenant.partitions[position.bucket], [position.stream_id])
+    return json_response(_fact_and_history(standing, history, evidence) | {"meta": _meta(asked.moment, late)})
+
+
+async def _page(
+    request: Request, tenant: Tenant, asked: UserFactsIn, user_id: str | None, session_id: str | None
+) -> Response:
+    services = services_of(request)
+    late = await asked.waited(services.waiting, tenant)
+    named = asked.model_dump(exclude={"limit", "cursor", "min_position", "wait_ms"})
+    query = ["facts", user_id, session_id, named]
+    before = place_position(tenant, read_cursor(tenant, query, asked.cursor))
+    wanted = FactQuery(
+        user_id=user_id,
+        session_id=session_id,
+        subject=asked.subject,
+        predicate=asked.predicate,
+        kind=asked.kind,
+        ended=asked.history,
+        as_of=asked.moment,
+    )
+    page = await services.facts.page(tenant, wanted, asked.limit, before)
+    place: list[str | int] | None = None if page.next is None else [str(page.next)]
+    return json_response(
+        {
+            "facts": [fact_json(standing) for standing in page.facts],
+            "page": {"next_cursor": write_cursor(tenant, query, place)},
+            "meta": _meta(asked.moment, late) | {"scanned": page.scanned},
+        }
+    )
+
+
+def _meta(as_of: AsOf | None, late: Sequence[str]) -> dict[str, Any]:
+    return {"as_of": as_of_json(as_of), "truncated": list(late), "complete": not late}
+
+
+def fact_json(standing: Standing) -> dict[str, Any]:
+    """A fact as it stands: validity in the time of what was said, learning in positions of the ledger."""
+    fact, ended = standing.fact, standing.ended
+    return {
+        "id": fact.id,
+        "kind": fact.kind,
+        "subject": fact.subject,
+        "predicate": fact.predicate,
+        "object": fact.object,
+        "text": fact.text,
+        "user_id": fact.user_id,
+        "session_id": fact.session_id,
+        "valid_from": iso(fact.valid_from),
+        "valid_to": None if ended is None else iso(ended.valid_to),
+        "learned_at": str(fact.position),
+        "superseded_at": None if ended is None else str(ended.position),
+        "superseded_by": None if ended is None else ended.new,
+        "reason": None if ended is None else ended.reason,
+        "evidence": {"event_id": fact.event_id, "position": str(fact.event_position), "quote": fact.quote},
+    }
+
+
+def _fact_and_history(
+    standing: Standing, history: Sequence[Standing], evidence: Sequence[LedgerEvent]
+) -> dict[str, Any]:
+    return {
+        **fact_json(standing),
+        "event": event_json(evidence[0]) if evidence else None,
+        "history": [fact_json(each) for each in history],
+    }

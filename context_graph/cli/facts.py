@@ -1,0 +1,52 @@
+"""`context-graph facts`: what holds of a person or a thing, and who said so."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+from rich.console import Console
+
+from context_graph.cli.client_commands import Data, Key, Raw, Url, open_client, print_json, run_with
+
+
+def facts(
+    fact_id: Annotated[str | None, typer.Argument(metavar="ID", help="One fact, with its history.")] = None,
+    *,
+    user: Annotated[str | None, typer.Option(help="Of this person.")] = None,
+    subject: Annotated[str | None, typer.Option(help="About this; `user` for the person.")] = None,
+    predicate: Annotated[str | None, typer.Option(help="With this predicate.")] = None,
+    kind: Annotated[str | None, typer.Option(help="fact or preference.")] = None,
+    history: Annotated[bool, typer.Option("--history", help="Also those that hold no longer.")] = False,
+    as_of: Annotated[str | None, typer.Option(help="A position or an RFC 3339 time: as it was known then.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Facts at most.")] = 50,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+    raw: Raw = False,
+) -> None:
+    """Facts and preferences that a language model noted, with the words of the events that hold them."""
+    asked: dict[str, str | int] = {"limit": limit} if fact_id is None else {}
+    named = {"user_id": user, "subject": subject, "predicate": predicate, "kind": kind} if fact_id is None else {}
+    asked |= {name: value for name, value in (named | {"as_of": as_of}).items() if value is not None}
+    if history and fact_id is None:
+        asked["history"] = "true"
+    path = "/v1/facts" if fact_id is None else f"/v1/facts/{quote(fact_id, safe='')}"
+    answer: Any = run_with(open_client(url, key, data), lambda client: client.call("GET", f"{path}?{urlencode(asked)}"))
+    if raw:
+        print_json(answer)
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for fact in answer["history" if fact_id is not None else "facts"]:
+        _show(console, fact)
+    if fact_id is None and not answer["facts"]:
+        console.print("None. Facts are noted when CG_LLM__MODEL names a language model.")
+
+
+def _show(console: Console, fact: Any) -> None:
+    until = f" to {fact['valid_to'][:10]}, {fact['reason']}" if fact["valid_to"] else ""
+    about = f" (of {fact['user_id']})" if fact["user_id"] else ""
+    console.print(f"{fact['text']}{about}  from {fact['valid_from'][:10]}{until}", markup=False)
+    evidence = fact["evidence"]
+    console.print(f'  {fact["id"]}: "{evidence["quote"]}" {evidence["event_id"]}', markup=False, style="dim")

@@ -1,0 +1,207 @@
+"""Facts over HTTP: listed, with history, in working memory, as of a moment, and gone when they are erased."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from context_graph.bootstrap import Resources, open_resources
+from context_graph.cli.main import build_app
+from context_graph.domain.partition import Partition
+from context_graph.store.keys import GraphKeys
+from context_graph.store.state import StateReader
+from enrichment.reconsolidation.run import consolidate
+from projections.fold import fold
+from tests.events import event, post_all, settled
+from tests.fact_answers import noted, preference
+from tests.integration.test_erasure_api import everything
+from tests.integration.test_facts import with_model
+from tests.llm_server import LlmServer, llm_server
+from tests.service import Service
+
+
+@pytest.fixture
+def server() -> Iterator[LlmServer]:
+    with llm_server() as served:
+        yield served
+
+
+@pytest.fixture
+async def resources(service: Service) -> AsyncIterator[Resources]:
+    async with open_resources(service.settings) as opened:
+        yield opened
+
+
+@dataclass(frozen=True, slots=True)
+class Tea:
+    """Nadia drinks green tea, later mint tea; Omar drinks coffee. `before`: a position between the two teas."""
+
+    partition: Partition
+    before: str
+    canary: str
+    note: Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+async def tea(http: httpx2.AsyncClient, resources: Resources, service: Service, server: LlmServer) -> Tea:
+    partition = (await resources.tenants.ensure(service.tenant, 1)).partitions[0]
+    there, writer = with_model(resources, server)
+    canary = f"canary{secrets.token_hex(5)}"
+
+    async def note() -> None:
+        await consolidate(there, partition, "test", writer=writer)
+        await settled(http, [{"position": str(await resources.ledger.last(partition))}])
+
+    async def told(number: int, user: str, session: str, drink: str, *ends: str) -> None:
+        text = f"For breakfast I drink {drink}."
+        said = event(number, user_id=user, session_id=session, payload={"text": text})
+        await settled(http, await post_all(http, [said]))
+        claim = preference(1, drink, f"I drink {drink}", predicate="drinks", replaces=list(ends))
+        server.answer = lambda _: noted(claim)
+        await note()
+
+    await told(0, "nadia", "s1", f"green {canary} tea")
+    before = str(await resources.ledger.last(partition))
+    await told(1, "nadia", "s2", "mint tea", "K1")
+    await told(2, "omar", "s3", "black coffee")
+    return Tea(partition, before, canary, note)
+
+
+async def facts(http: httpx2.AsyncClient, path: str = "/v1/users/nadia/facts", **query: Any) -> list[dict[str, Any]]:
+    answer = await http.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["facts"]
+    return found
+
+
+async def profile(http: httpx2.AsyncClient, **asked: Any) -> list[dict[str, Any]]:
+    answer = await http.post("/v1/context", json={"query": "what should I serve?", "token_budget": 400} | asked)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return [item for item in items if item["section"] == "profile"]
+
+
+async def test_a_person_s_facts_are_listed_as_they_stand_and_as_they_stood(tea: Tea, http: httpx2.AsyncClient) -> None:
+    (now,) = await facts(http)
+    assert (now["object"], now["valid_to"], now["user_id"]) == ("mint tea", None, "nadia")
+    assert now["evidence"]["event_id"] == "e1"
+    (then,) = await facts(http, as_of=tea.before)
+    assert (then["object"], then["superseded_by"]) == (f"green {tea.canary} tea", None)
+    newest, oldest = await facts(http, history="true")
+    assert (oldest["superseded_by"], oldest["reason"]) == (newest["id"], "updated")
+    assert oldest["valid_to"] == newest["valid_from"]
+    assert await facts(http, "/v1/users/nobody/facts") == []
+
+
+async def test_facts_are_filtered_and_paged(tea: Tea, http: httpx2.AsyncClient) -> None:
+    assert {fact["user_id"] for fact in await facts(http, "/v1/facts")} == {"nadia", "omar"}
+    assert [fact["user_id"] for fact in await facts(http, "/v1/facts", session_id="s3")] == ["omar"]
+    assert len(await facts(http, "/v1/facts", subject="User", predicate="drinks", kind="preference")) == 2
+    assert await facts(http, "/v1/facts", kind="fact") == []
+    seen: list[str] = []
+    asked: dict[str, str | int] = {"history": "true", "limit": 1}
+    for _ in range(3):
+        answer = (await http.get("/v1/facts", params=asked)).json()
+        seen += [fact["object"] for fact in answer["facts"]]
+        asked["cursor"] = answer["page"]["next_cursor"] or ""
+    assert seen == ["black coffee", "mint tea", f"green {tea.canary} tea"]
+    assert asked["cursor"] == ""
+    refused = await http.get("/v1/facts", params={"kind": "rumour"})
+    assert refused.status_code == 422
+
+
+async def test_a_fact_tells_its_evidence_and_its_history(tea: Tea, http: httpx2.AsyncClient, service: Service) -> None:
+    (now,) = await facts(http)
+    read = (await http.get(f"/v1/facts/{now['id']}")).json()
+    assert read["event"]["payload"]["text"] == "For breakfast I drink mint tea."
+    assert [fact["object"] for fact in read["history"]] == [f"green {tea.canary} tea", "mint tea"]
+    assert (await http.get("/v1/facts/none")).status_code == 404
+    assert (await http.get(f"/v1/facts/{now['id']}", params={"as_of": tea.before})).status_code == 404
+    told = await asyncio.to_thread(
+        CliRunner().invoke, build_app(), ["facts", "--user", "nadia", "--url", service.url, "--key", service.key]
+    )
+    assert "user drinks mint tea (of nadia)" in told.output
+    told = await asyncio.to_thread(
+        CliRunner().invoke, build_app(), ["facts", now["id"], "--url", service.url, "--key", service.key]
+    )
+    assert "updated" in told.output
+
+
+async def test_working_memory_shows_what_holds_of_the_person_in_scope(tea: Tea, http: httpx2.AsyncClient) -> None:
+    for scope in ({"user_id": "nadia"}, {"session_id": "s1"}):
+        (item,) = await profile(http, **scope)
+        assert (item["kind"], item["text"], item["event_ids"]) == ("fact", "user drinks mint tea", ["e1"])
+    (then,) = await profile(http, user_id="nadia", as_of=tea.before)
+    assert then["text"] == f"user drinks green {tea.canary} tea"
+    assert await profile(http) == []
+    assert await profile(http, user_id="nobody") == []
+    assert await profile(http, user_id="nadia", filters={"kind": {"ne": "fact"}}) == []
+    alone = await http.post("/v1/context", json={"user_id": "nadia", "filters": {"kind": {"eq": "fact"}}})
+    assert [item["text"] for item in alone.json()["items"]] == ["user drinks mint tea"]
+    usual = (await profile(http, user_id="nadia"))[0]["score"]
+    asked = (await profile(http, user_id="nadia", intents={"personalize": 1}))[0]["score"]
+    assert asked > usual
+
+
+@pytest.mark.parametrize("form", ["json", "markdown", "messages", "anthropic"])
+async def test_a_profile_stays_within_the_budget_and_its_receipt_gives_it_back(
+    tea: Tea, http: httpx2.AsyncClient, form: str
+) -> None:
+    body = {"query": "my breakfast", "user_id": "nadia", "token_budget": 600, "format": form}
+    served = (await http.post("/v1/context", json=body)).json()
+    assert served["budget"]["used"] <= 600
+    assert "profile" in {item["section"] for item in served["items"]}
+    again = (await http.get(f"/v1/receipts/{served['receipt_id']}/content")).json()
+    assert (again["state"], again.get("content")) == ("reproduced", served.get("content"))
+
+
+async def test_an_erased_session_takes_its_facts_along_and_what_it_ended_holds_again(
+    tea: Tea, http: httpx2.AsyncClient, resources: Resources
+) -> None:
+    done = await http.delete("/v1/sessions/s2", params={"wait_ms": 60_000})
+    assert done.status_code == 200, done.text
+    (left,) = await facts(http, history="true")
+    assert (left["object"], left["superseded_by"]) == (f"green {tea.canary} tea", None)
+    await same_as_replayed(resources, tea.partition)
+
+
+async def test_an_erased_person_takes_every_fact_along(
+    tea: Tea, http: httpx2.AsyncClient, resources: Resources, server: LlmServer
+) -> None:
+    secret = tea.canary.encode()
+    assert secret in await everything(resources.ledger_redis)
+    done = await http.delete("/v1/users/nadia", params={"wait_ms": 60_000})
+    assert done.status_code == 200, done.text
+    assert secret not in await everything(resources.ledger_redis)
+    assert await facts(http, history="true") == []
+    assert [fact["user_id"] for fact in await facts(http, "/v1/facts")] == ["omar"]
+    calls = len(server.requests)
+    await tea.note()
+    assert len(server.requests) == calls
+    await same_as_replayed(resources, tea.partition)
+
+
+async def same_as_replayed(resources: Resources, partition: Partition) -> None:
+    """What is left of the graph's facts is what the ledger leads to."""
+    kinds = ("learned", "listed", "superseded", "event")
+    events = await resources.ledger.after(partition, None, 1000)
+    await resources.graph.at(9).apply(partition, fold(events))
+    reader, found = StateReader(resources.derived_redis), []
+    for generation in (1, 9):
+        facts: set[tuple[str, str, int]] = set()
+        async for page in reader.facts(GraphKeys(partition, generation)):
+            facts |= {
+                (fact.kind, fact.name, fact.digest)
+                for fact in page
+                if fact.kind in kinds and "receipt" not in fact.name
+            }
+        found.append(facts)
+    await resources.graph.at(9).remove(partition)
+    assert found[0] == found[1]
