@@ -42,6 +42,7 @@ from context_graph.retrieval.service import Retrieval, RetrievalParts
 from context_graph.settings import RetrievalSettings, Settings
 from context_graph.store.forgotten import Forgotten
 from context_graph.store.keys import GraphKeys
+from context_graph.store.learned import LearnedFacts
 from context_graph.store.mentions import Mentions
 from context_graph.store.queries import Searcher
 from context_graph.store.receipts import ReceiptIndex
@@ -168,6 +169,8 @@ def _retrieval(resources: Resources) -> Retrieval:
         RetrievalParts(
             searcher=Searcher(redis, live), index=resources.index, graph=graph, groups=resources.groups,
             generations=resources.generations, ledger=resources.ledger, receipts=receipts,
+            learned=LearnedFacts(redis, graph),
+            entities=Entities(resources.index.entities, resources.ledger, lambda: 0, embedder_of),
             neighbours=Neighbours(graph, Timelines(redis, graph), receipts, mentions, memory),
             entities=Entities(resources.index.entities, resources.ledger, lambda: 0),
             embedder_of=embedder_of, counters=open_counters(), settings=RetrievalSettings(receipts=False),
