@@ -170,7 +170,6 @@ def _retrieval(resources: Resources) -> Retrieval:
             searcher=Searcher(redis, live), index=resources.index, graph=graph, groups=resources.groups,
             generations=resources.generations, ledger=resources.ledger, receipts=receipts,
             learned=LearnedFacts(redis, graph),
-            entities=Entities(resources.index.entities, resources.ledger, lambda: 0, embedder_of),
             neighbours=Neighbours(graph, Timelines(redis, graph), receipts, mentions, memory),
             entities=Entities(resources.index.entities, resources.ledger, lambda: 0),
             embedder_of=embedder_of, counters=open_counters(), settings=RetrievalSettings(receipts=False),
