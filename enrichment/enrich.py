@@ -1,4 +1,4 @@
-"""Stage 2, second half: vectors, entities and keywords of each document.
+"""Stage 2, second half: vectors and entities of each document.
 
 Both models work at the same time, each in its own thread; what to ask them and what to make of the answers is decided
 by pure functions, and one write stores all of it. A failing model fails the batch, so that nothing is stored as if it
@@ -68,7 +68,6 @@ def enrichment_of(
         model=model_id,
         text_hash=made_of,
         mentions=found.mentions,
-        keywords=found.keywords,
         spans=found.spans,
         passages=tuple((text_hash(text), vector) for text, vector in passages),
         source=source_of(document, made_of, recogniser_id) if recogniser_id else b"",

@@ -1,6 +1,6 @@
 """What the rules find in a document, and how a rebuild takes it over from the live generation.
 
-Mentions and keywords are pure functions of text, envelope, the recogniser's spans and the rules. The rules are named
+Mentions are pure functions of text, envelope, the recogniser's spans and the rules. The rules are named
 by a digest of their own source, so no version can be forgotten: after any change of them nothing is taken over.
 `source_of` is a digest of all of it; what is stored is proven by it (`store/answers.py`).
 """
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from context_graph.domain.document import Document, Mention
 from context_graph.store.answers import StoredAnswer
 from enrichment.entities import find_mentions, role_in
-from enrichment.keywords import keywords_of
 
 if TYPE_CHECKING:
     from context_graph.models.recogniser import Span
 
-_RULES = ("entities", "entity_rules", "gazetteer", "known_names", "keywords", "found")
+_RULES = ("entities", "entity_rules", "gazetteer", "known_names", "found")
 
 
 def _rules_digest() -> bytes:
@@ -36,10 +35,9 @@ RULES = _rules_digest()
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The names and keywords of a document, and the recogniser's spans as they are kept."""
+    """The names in a document, and the recogniser's spans as they are kept."""
 
     mentions: tuple[Mention, ...]
-    keywords: tuple[str, ...]
     spans: bytes
 
 
@@ -48,11 +46,11 @@ def find(document: Document, spans: Sequence[Span], packed: bytes) -> Found:
     mentions = find_mentions(
         document.text, spans, tool_name=document.tool_name, agent_id=document.agent_id, role=role_in(document)
     )
-    return Found(mentions, keywords_of(document.text), packed)
+    return Found(mentions, packed)
 
 
 def source_of(document: Document, text_hash: str, recogniser_id: str) -> bytes:
-    """16 bytes over all that mentions and keywords of a document follow from."""
+    """16 bytes over all that the mentions of a document follow from."""
     said = (text_hash, recogniser_id, document.tool_name or "", document.agent_id, role_in(document))
     hashed = blake2b(RULES, digest_size=16)
     hashed.update("\0".join(said).encode())
@@ -63,4 +61,4 @@ def taken_over(document: Document, answer: StoredAnswer, source: bytes) -> Found
     """What another generation holds of the document, when it is what would be found now."""
     if document.kind != "event" or not answer.follows_from(source):
         return None
-    return Found(answer.mentions(document.text), answer.keywords, answer.spans)
+    return Found(answer.mentions(document.text), answer.spans)

@@ -22,6 +22,7 @@ import orjson
 from context_graph.domain.document import Document
 from context_graph.domain.partition import Partition
 from context_graph.models.recogniser import Recogniser, Span
+from context_graph.store.documents import model_mark
 from enrichment.found import Found, source_of, taken_over
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ async def recall(
     for (document, text, text_hash), answer in zip(documents, stored, strict=True):
         if answer is None or answer.text_hash != text_hash:
             continue
-        if answer.model == embedder.model_id:
+        if answer.model == model_mark(embedder.model_id):
             embedder.memory.put(text, answer.vector)
         taken = taken_over(document, answer, source_of(document, text_hash, recogniser.recogniser_id))
         if taken is not None:

@@ -74,6 +74,6 @@ async def _warm(embedder: Embedder, recogniser: Recogniser) -> None:
 
 WORKER = Worker(
     name="enrichment",
-    summary="text index, vectors, entities, keywords and importance",
+    summary="text index, vectors, entities and importance",
     run=run,
 )

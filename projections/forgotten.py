@@ -14,7 +14,6 @@ from context_graph.store.facts import (
     EFFECT,
     ENTITIES,
     EVENT,
-    KEYWORDS,
     REGISTERED,
     TIMELINE,
     VECTOR,
@@ -23,7 +22,7 @@ from context_graph.store.facts import (
 from context_graph.store.ledger import Ledger
 
 _PAGE = 1000
-_OF_AN_EVENT = frozenset((EVENT, DOCUMENT, VECTOR, KEYWORDS, ENTITIES))
+_OF_AN_EVENT = frozenset((EVENT, DOCUMENT, VECTOR, ENTITIES))
 _TAKEN_FROM = ("agent:", "tool:")  # timelines; those of sessions and people stay
 
 

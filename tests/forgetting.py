@@ -53,7 +53,7 @@ class MadeVectors:
 def _enriched(document: Document) -> Enrichment:
     names = dict.fromkeys(word for word in document.text.split() if word[:1].isupper())
     mentions = tuple(Mention(f"person:{n.lower()}", n, "PERSON", 0, len(n)) for n in list(names)[:5])
-    return Enrichment(document, vector_of(document.text), "made", "0" * 32, mentions, ("made",))
+    return Enrichment(document, vector_of(document.text), "made", "0" * 32, mentions)
 
 
 def stages(resources: Resources, generation: int = 1) -> tuple[Handler, ...]:

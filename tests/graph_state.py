@@ -21,7 +21,7 @@ _STAGE_ONE_KEYS = (
     "event:", "effects:", "summary:", "timeline:", "registry:", "session:", "started", "receipts:", "versions:",
     "feedback:", "sessions-of:", "pins", "fact:", "facts:", "superseded:",
 )  # fmt: skip
-_STAGE_TWO_FIELDS = {"entities", "mentions", "keywords"}
+_STAGE_TWO_FIELDS = {"entities", "mentions"}
 
 
 async def graph_state(redis: RedisClient, partition: Partition, generation: int = 1) -> State:

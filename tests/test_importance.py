@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 
 from context_graph.domain.event import Envelope, EventId, JsonValue, SessionId, Status
+from context_graph.domain.keywords import MAX_KEYWORDS, keywords_of
 from context_graph.models.recogniser import Span
 from enrichment.entities import MAX_MENTIONS, find_mentions
 from enrichment.importance import importance_of
-from enrichment.keywords import MAX_KEYWORDS, keywords_of
 
 
 def rated(event_type: str, payload: JsonValue, *, status: Status | None = None, hint: int | None = None) -> int:

@@ -43,7 +43,7 @@ def stored(enrichment: Enrichment) -> StoredAnswer:
     fields = shown_fields(enrichment)
     shown = tuple(fields.get(name, b"") for name in SHOWN)
     proof = proof_of(enrichment.source, shown)
-    return StoredAnswer(b"", "model", enrichment.text_hash, enrichment.spans, proof, shown)
+    return StoredAnswer(b"", b"model", enrichment.text_hash, enrichment.spans, proof, shown)
 
 
 def source(asked: Document) -> bytes:

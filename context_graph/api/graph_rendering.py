@@ -9,6 +9,7 @@ from typing import Any
 from context_graph.api.rendering import as_of_json, event_json
 from context_graph.domain.event import FACT_TYPE, FEEDBACK_TYPE, RECEIPT_TYPE, SUMMARY_TYPE, iso
 from context_graph.domain.graph import EventNode
+from context_graph.domain.keywords import keywords_of
 from context_graph.domain.text import cited_events
 from context_graph.retrieval.graph_query import Found, GraphNode
 from context_graph.retrieval.lineage import Lineage, LineageNode
@@ -213,6 +214,7 @@ def _event(event: EventNode, text: str, reason: str, depth: int) -> dict[str, An
         "status": event.status,
         "origin": event.origin,
         "text": text[:_EXCERPT],
+        "keywords": list(keywords_of(text)) or None,
     }
     return {
         "kind": _KINDS.get(event.event_type, "event"),

@@ -34,7 +34,7 @@ _META = {"as_of": _SN, "truncated": _IDS, "complete": _B}
 _NODE = _all(
     kind={"enum": ["event", "summary", "receipt", "feedback", "fact", "placeholder", "session", "agent", "user",
                    "tool", "entity"]},
-    attributes=_map(_S),
+    attributes=_map({"type": ["string", "boolean", "array"]}),
     provenance={"type": ["object", "null"]},
     scores=_map({"type": "number"}),
     reason=_S,
@@ -49,7 +49,8 @@ _IMPACT = _all(
 )  # fmt: skip
 _NODE_EXAMPLE = {
     "kind": "event",
-    "attributes": {"event_type": "tool.call", "tool_name": "refund", "origin": "tool", "text": "refund(order id: W1)"},
+    "attributes": {"event_type": "tool.call", "tool_name": "refund", "origin": "tool", "text": "refund(order id: W1)",
+                   "keywords": ["refund", "order"]},
     "provenance": {
         "event_id": "call-1", "position": "0-1788254999123-0", "occurred_at": "2026-09-20T10:00:00.000Z",
         "session_id": "chat-17", "agent_id": "support", "trace_id": None,

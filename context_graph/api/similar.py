@@ -15,6 +15,7 @@ from context_graph.api.rendering import json_response
 from context_graph.api.services import services_of
 from context_graph.domain.document import Document
 from context_graph.domain.event import iso
+from context_graph.domain.keywords import keywords_of
 from context_graph.retrieval.similar import THRESHOLD, SimilarEvents, similar_events
 from context_graph.store.queries import Searcher
 
@@ -72,6 +73,7 @@ def _node(document: Document, reason: str, depth: int, scores: dict[str, float])
         "user_id": document.user_id,
         "status": document.status,
         "text": document.text[:_EXCERPT],
+        "keywords": list(keywords_of(document.text)) or None,
     }
     return {
         "kind": "event",

@@ -143,7 +143,7 @@ MANY_BEHIND = 1_000
 
 PROJECTION = Stage("projection", "projection", "nodes, timelines and causes")
 INDEXING = Stage("indexing", "enrichment", "the searchable text with its filters")
-ENRICHMENT = Stage("enrichment", "enrichment", "the vector, entities and keywords")
+ENRICHMENT = Stage("enrichment", "enrichment", "the vectors and entities")
 
 STAGES: tuple[Stage, ...] = (PROJECTION, INDEXING, ENRICHMENT)
 

@@ -27,11 +27,10 @@ from context_graph.store.keys import GraphKeys
 ENTITY_LABEL = "label"
 ENTITY_FORM_PREFIX = "form:"
 # Stage 2's fields of an event's hash (JSON): entity ids in order of first mention; for each of these
-# `[name as first written, role, start, end, start, end …]`, a pair of characters for each mention; keywords.
+# `[name as first written, role, start, end, start, end …]`, a pair of characters for each mention.
 EVENT_ENTITIES = "entities"
 EVENT_MENTIONS = "mentions"
-EVENT_KEYWORDS = "keywords"
-SHOWN = (EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
+SHOWN = (EVENT_ENTITIES, EVENT_MENTIONS)
 MOST_IN_BLOCK = 100
 """Names read of one block: one that more share tells nothing apart, and nobody is looked for in it."""
 _SEPARATOR = "\0"
@@ -93,8 +92,6 @@ def shown_fields(enrichment: Enrichment) -> dict[str, bytes]:
     if grouped:
         shown[EVENT_ENTITIES] = orjson.dumps(list(grouped))
         shown[EVENT_MENTIONS] = orjson.dumps([_shown(group) for group in grouped.values()])
-    if enrichment.keywords:
-        shown[EVENT_KEYWORDS] = orjson.dumps(enrichment.keywords)
     return shown
 
 

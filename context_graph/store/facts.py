@@ -16,7 +16,7 @@ from context_graph.domain.forgetting import Decision
 from context_graph.domain.graph import GraphDelta, SummaryNode
 from context_graph.domain.position import Position
 from context_graph.store import documents as fields
-from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS
 from context_graph.store.forgotten import decision_row
 from context_graph.store.graph import event_fields, summary_fields
 from context_graph.store.learned_records import learned_fields, lists_of, lists_of_end, superseded_row
@@ -28,16 +28,16 @@ Content: TypeAlias = Mapping[str, bytes]
 # What each kind of fact is called, in the order in which reports list them.
 EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY = "event", "timeline", "registered", "effect", "summary"
 FIRST_SEEN, RECEIPT, VERSION, OPINION = "first seen", "receipt", "version", "opinion"
-DOCUMENT, VECTOR, KEYWORDS, ENTITIES = "document", "vector", "keywords", "entities"
+DOCUMENT, VECTOR, ENTITIES = "document", "vector", "entities"
 FORGOTTEN, PINNED = "forgotten", "pinned"
 LEARNED, LISTED, SUPERSEDED = "learned", "listed", "superseded"
 GRAPH_KINDS = (
     EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY, FIRST_SEEN, RECEIPT, VERSION, OPINION, FORGOTTEN, PINNED,
     LEARNED, LISTED, SUPERSEDED,
 )  # fmt: skip
-FACT_KINDS = (*GRAPH_KINDS, DOCUMENT, VECTOR, KEYWORDS, ENTITIES)
+FACT_KINDS = (*GRAPH_KINDS, DOCUMENT, VECTOR, ENTITIES)
 
-_STAGE_TWO = (EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
+_STAGE_TWO = (EVENT_ENTITIES, EVENT_MENTIONS)
 _NOT_COMPARED = (
     fields.STORED[fields.VECTOR], fields.MODEL, fields.SPANS, fields.PROOF, fields.STORED[fields.ENTITY],
 )  # fmt: skip
@@ -143,11 +143,6 @@ def vector_fact(document: Document, text_hash: str) -> Fact:
     return Fact(VECTOR, document.id, content, document.position.sort_key)
 
 
-def keywords_fact(document: Document, packed: bytes) -> Fact:
-    """An event's keywords as they are stored."""
-    return Fact(KEYWORDS, document.id, {EVENT_KEYWORDS: packed}, document.position.sort_key)
-
-
 # How keys are read
 
 
@@ -181,8 +176,6 @@ def _event_facts(name: str, answer: Mapping[bytes, bytes], until: str) -> list[F
     entities = {k: content[k] for k in (EVENT_ENTITIES, EVENT_MENTIONS) if k in content}
     if entities:
         found.append(Fact(ENTITIES, name, entities, at))
-    if EVENT_KEYWORDS in content:
-        found.append(Fact(KEYWORDS, name, {EVENT_KEYWORDS: content[EVENT_KEYWORDS]}, at))
     return found
 
 

@@ -5,7 +5,7 @@ them put the same. What a stage removes is what it wrote:
 
 - Stage 1: the event's attributes, its place on the timelines of its agent and tool, and at its causes;
 - indexing: its document;
-- enrichment: its vector, its entities and keywords, its place on the timelines of its entities.
+- enrichment: its vector, its entities, its place on the timelines of its entities.
 
 What stays is the way back: the timelines of its session and its person (the session's table of contents, what
 consolidation reads and erasure goes by), what appears in a session, opinions, and the names of agents and tools. An
@@ -23,7 +23,7 @@ import orjson
 from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions
 from context_graph.domain.partition import Partition
 from context_graph.store.connection import RedisClient, store_errors
-from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, name_members
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS, name_members
 from context_graph.store.graph import EVENT_FIELDS, Graph
 
 Places = Mapping[str, Place]
@@ -115,7 +115,6 @@ class Forgotten:
             answers: list[Any] = await pipe.execute() if places else []
             for (event_id, place), raw in zip(places.items(), answers, strict=True):
                 pipe.delete(*keys.vectors(event_id))
-                pipe.hdel(keys.event(event_id), EVENT_KEYWORDS)
                 if raw is None:
                     continue
                 touched = [keys.event(event_id), keys.registry("entity"), keys.entity_names]

@@ -171,7 +171,7 @@ class Index:
             await self._put(written, fields.INDEXING_PART)
 
     async def put_enrichments(self, partition: Partition, enrichments: Sequence[Enrichment]) -> None:
-        """Add vectors, entities and keywords to documents, whether or not these have arrived; two round trips.
+        """Add vectors and entities to documents, whether or not these have arrived; two round trips.
 
         The vectors last: what is beside one may be taken over by another generation.
         """

@@ -179,7 +179,7 @@ class GraphKeys:
 
     # nodes
     def event(self, event_id: str) -> str:
-        """An event's attributes (Stage 1) and its entities and keywords (Stage 2)."""
+        """An event's attributes (Stage 1) and its entities (Stage 2)."""
         return f"{self.tag}:event:{event_id}"
 
     def entity(self, entity_id: str) -> str:

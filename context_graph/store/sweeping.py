@@ -3,7 +3,7 @@
 Each stage's data is found by that stage's own index of the subject: the timeline (projection), the text index
 (indexing) and the vector index (enrichment), so what one stage has not seen, or gave up on, hides nothing of another.
 What stays is what a rebuild from the erased ledger makes: an event's place, type, agent, session and causes, without
-person, text, vector, entities and keywords. Entities and people whom nobody else mentions go; the session's summaries
+person, text, vector and entities. Entities and people whom nobody else mentions go; the session's summaries
 made before the tombstone go, and the next consolidation writes them anew without the subject.
 
 Every generation that has a key is swept, those of the tenant's table and whatever else a rebuild has left.
@@ -33,7 +33,7 @@ from context_graph.store import documents as fields
 from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.dead_letters import DeadLetter, DeadLetters
-from context_graph.store.entities import EVENT_ENTITIES, EVENT_KEYWORDS, EVENT_MENTIONS, forget_names
+from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS, forget_names
 from context_graph.store.generations import Generations
 from context_graph.store.index import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
@@ -179,7 +179,7 @@ class Sweeper:
         for event in found:
             pipe.delete(keys.document(event.id))
             pipe.delete(*keys.vectors(event.id))
-            pipe.hdel(keys.event(event.id), "user_id", EVENT_ENTITIES, EVENT_MENTIONS, EVENT_KEYWORDS)
+            pipe.hdel(keys.event(event.id), "user_id", EVENT_ENTITIES, EVENT_MENTIONS)
         answers = await pipe.execute()
         for kind, offset in (("documents", 0), ("vectors", 1), ("attributes", 2)):
             tally.removed[kind] += sum(answers[offset::3])

@@ -1,6 +1,6 @@
 """A memory of any size without hours of modelling: what the stages would have written, through the stores they use.
 
-Ledger, graph, documents, keywords and rule-made entities are real. Vectors and the recogniser's names are made from
+Ledger, graph, documents and rule-made entities are real. Vectors and the recogniser's names are made from
 those of a few hundred sentences: an event's text is two of them, so its vector is their sum with noise, and its names
 are theirs. So vectors lie in clusters as real ones do, which random ones do not.
 """

@@ -23,7 +23,7 @@ from context_graph.models.embedder import Vectors
 from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.store import codec
-from context_graph.store.documents import vector_bytes
+from context_graph.store.documents import model_mark, vector_bytes
 from context_graph.store.forgotten import Forgotten
 from context_graph.store.keys import GraphKeys
 from context_graph.store.ledger import Appendable
@@ -104,7 +104,7 @@ async def test_the_enrichment_makes_meaning_and_entities_findable(resources: Res
     registry = set(await redis.zrange(KEYS.registry("entity"), 0, -1))
     assert {b"id:w7209932", b"person:mia li", b"place:seattle", b"tool:track_parcel"} <= registry
     vector = await redis.hgetall(KEYS.vector("e1"))
-    assert vector[b"n"].startswith(b"all-MiniLM-L6-v2/")
+    assert vector[b"n"] == model_mark(embedder.model_id)
     assert np.frombuffer(vector[b"x"], dtype=np.float16).shape == (384,)
 
 

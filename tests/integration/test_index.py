@@ -19,7 +19,8 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
-from context_graph.store.documents import vector_bytes
+from context_graph.store.answers import stored_answer
+from context_graph.store.documents import model_mark, vector_bytes
 from context_graph.store.entities import ENTITY_FORM_PREFIX
 from context_graph.store.index import Index
 from context_graph.store.keys import GraphKeys
@@ -58,7 +59,7 @@ def enrichment(
     of: Document, *, vector: np.ndarray[Any, Any] | None = None, mentions: tuple[Mention, ...] = ()
 ) -> Enrichment:
     unit = np.eye(1, DIMENSIONS, dtype=np.float32)[0] if vector is None else vector.astype(np.float32)
-    return Enrichment(of, unit.tobytes(), "model-1", "00" * 16, mentions, ("order", of.text[:5]))
+    return Enrichment(of, unit.tobytes(), "model-1", "00" * 16, mentions)
 
 
 async def search(resources: Resources, index: str, query: str, *arguments: str | bytes | int) -> list[str]:
@@ -105,7 +106,7 @@ async def test_documents_come_back_as_they_were_written(resources: Resources) ->
     assert found[2].document == full
 
 
-async def test_an_enrichment_adds_a_vector_entities_and_keywords(resources: Resources) -> None:
+async def test_an_enrichment_adds_a_vector_and_entities(resources: Resources) -> None:
     mia, mia_again = Mention("person:mia", "Mia", "person", 0, 3), Mention("person:mia", "MIA", "person", 9, 12)
     order = Mention("id:w1", "W1", "id", 5, 7)
     await resources.index.put_documents(PARTITION, [document("e1")])
@@ -126,7 +127,6 @@ async def test_an_enrichment_adds_a_vector_entities_and_keywords(resources: Reso
     assert orjson.loads(shown[b"mentions"]) == [["Mia", "said", 0, 3, 9, 12], ["W1", "said", 5, 7]]
     (entry,) = await resources.graph.timeline(PARTITION, "entity", "person:mia")
     assert (entry.event_id, entry.occurred_at) == ("e1", 1000)
-    assert orjson.loads(shown[b"keywords"]) == ["order", "the o"]
     (stored,) = await resources.index.read_documents(PARTITION, ["e1"], entities=True)
     assert stored is not None
     assert stored.entity_tags == (filter_tag("person:mia"), filter_tag("id:w1"))
@@ -252,3 +252,17 @@ async def test_several_passages_of_one_event_do_not_take_the_places_of_others(re
     await resources.index.put_enrichments(PARTITION, [long, *others])
     near = await Searcher(resources.derived_redis).near(PARTITION, axes[0].tobytes(), NO_FILTERS, 4)
     assert list(near) == ["long", "e0", "e1", "e2"], "each event once, by its best passage, and as many as asked for"
+
+
+def test_a_vector_of_an_older_generation_names_its_model_and_is_known_by_it() -> None:
+    made = [
+        vector_bytes(np.eye(1, DIMENSIONS, dtype=np.float32).tobytes()),
+        b"all-MiniLM-L6-v2/int8",
+        b"0" * 16,
+        None,
+        None,
+        None,
+        None,
+    ]
+    older, newer = stored_answer(made), stored_answer([made[0], model_mark("all-MiniLM-L6-v2/int8"), *made[2:]])
+    assert older == newer is not None

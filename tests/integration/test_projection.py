@@ -115,7 +115,7 @@ def enriched(events: list[LedgerEvent]) -> list[Enrichment]:
     vector = np.full(384, 1 / np.sqrt(384), dtype=np.float32).tobytes()
     mentions = (Mention("person/nadia", "Nadia", "PERSON", 0, 5), Mention("person/nadia", "nadia", "PERSON", 9, 14))
     return [
-        Enrichment(document_of(known, 5), vector, "test-model", "00" * 16, mentions, ("message",))
+        Enrichment(document_of(known, 5), vector, "test-model", "00" * 16, mentions)
         for known in events
         if not known.envelope.is_derived
     ]

@@ -21,6 +21,7 @@ from context_graph.models.embedder_pool import open_embedders
 from context_graph.models.offline import assemble_packaged
 from context_graph.operations import load_verify
 from context_graph.settings import ArchiveSettings, Settings, VaultSettings
+from context_graph.store.documents import model_mark
 from context_graph.store.keys import GraphKeys
 from projections.archiving import once as archive_once
 from tests.events import event
@@ -204,7 +205,7 @@ async def test_another_model_is_another_generation_compared_before_the_switch(
         models = {number: recipe.model_id for number, recipe in table.recipes.items()}
         assert models[1] != models[2]
         stored = await resources.index.read_answers(partition, ["e3"])
-        assert [answer.model for answer in stored if answer is not None] == [models[2]]
+        assert [answer.model for answer in stored if answer is not None] == [model_mark(models[2])]
 
     settings = resources.settings.embedding
     async with open_embedders(settings, resources.settings.data_dir / "models") as pool:
@@ -258,10 +259,9 @@ async def test_what_the_rules_found_is_taken_over_unless_somebody_changed_it(res
     async with working(resources):
         await caught_up(resources, partition)
         live = GraphKeys(partition)
-        await resources.derived_redis.hset(live.event("e4"), "keywords", b'["nothing","of","it"]')
         right = await resources.derived_redis.hget(live.event("e5"), "mentions")
         await resources.derived_redis.hset(live.event("e5"), "mentions", b"[]")
         rebuild = await rebuilt(resources, tenant, "when equal")
         assert rebuild.comparison is not None
-        assert rebuild.comparison["differing"] == {"entities": 1, "keywords": 1}
+        assert rebuild.comparison["differing"] == {"entities": 1}
         assert await resources.derived_redis.hget(GraphKeys(partition, 2).event("e5"), "mentions") == right

@@ -31,6 +31,7 @@ async def test_an_edge_is_seen_from_both_ends_and_when_the_other_came_later(http
     assert (back["source"], back["target"]) == ("e2", "e0")
     assert abs(forth["properties"]["score"] - back["properties"]["score"]) < 1e-3
     assert forth["position"] == back["position"]
+    assert (await similar(http, "e0"))["nodes"]["e2"]["attributes"]["keywords"] == ["someone", "playing", "guitar"]
     everything = await similar(http, "e0", threshold=0)
     assert everything["edges"][0]["target"] == "e2"
     assert "e0" not in [edge["target"] for edge in everything["edges"]]

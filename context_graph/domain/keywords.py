@@ -1,4 +1,4 @@
-"""A text's keywords, by rule and without a model.
+"""A text's keywords, by rule and without a model: found when an event is shown, so nothing of them is stored.
 
 The score of a word is its count, doubled when it is written like a name (a capital inside a sentence, a digit, an
 underscore) and multiplied by 1 + ln(length / 4) for words longer than four letters: long words are rarer and say more
