@@ -17,6 +17,7 @@ from fastapi_offline import FastAPIOffline
 from context_graph import __version__
 from context_graph.api import (
     access,
+    communities,
     dead_letters,
     entities,
     erasure,
@@ -129,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(events.posting)  # first: routers are asked in order, and most requests are for these
     app.include_router(memory.router)
     app.include_router(graph.router)  # before events: /v1/events/{id}/lineage is the longer path
+    app.include_router(communities.router)
     app.include_router(similar.router)  # so is …/similar
     app.include_router(receipts.router)  # and so are /v1/events/{id}/receipts and …/context
     app.include_router(forgetting.router)  # and …/pin

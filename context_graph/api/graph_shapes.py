@@ -124,6 +124,19 @@ _RELATED = _all(
     similarity={"type": ["number", "null"], "description": "cosine of the summaries, where it is above 0.5"},
 )  # fmt: skip
 RELATED = answer("Best first", _all(session_id=_S, related=_list(_RELATED), meta=_all(**_META)))
+_COMMUNITY = {
+    "id": _S, "size": _I, "events": _I, "members": _list(_all(entity=_S, centrality={"type": "number"}, events=_I)),
+}  # fmt: skip
+COMMUNITIES = answer("Largest first", _all(communities=_list(_all(**_COMMUNITY)), page=_PAGE, meta=_all(**_META)))
+COMMUNITY = answer(
+    "The community",
+    _all(
+        **_COMMUNITY,
+        sessions=_list(_all(session_id=_S, events=_I)),
+        summary={"type": ["object", "null"], "description": "method, and sentences with the events that they cite"},
+        meta=_all(**_META),
+    ),
+)
 TIMELINE = answer(
     "In order of occurrence",
     _all(events=_list(ref("EventRead")), page=_PAGE, meta=_all(scanned=_I, **_META)),

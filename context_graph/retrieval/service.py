@@ -28,6 +28,7 @@ from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates, Pool
+from context_graph.retrieval.communities import Communities
 from context_graph.retrieval.deadline import CUT, Deadline
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
@@ -150,6 +151,7 @@ class Retrieval:
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph, self._turn)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
         self._same_things = SameThings(parts.entities, parts.neighbours)
+        self.communities = Communities(parts.graph, parts.neighbours, parts.ledger)
         self.related = RelatedSessions(parts.index, parts.searcher, parts.neighbours, parts.entities)
         links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things, self.related)
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links)

@@ -1,0 +1,64 @@
+"""Communities over HTTP: what is mentioned together, page by page, with sentences that lead to events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+
+from context_graph.bootstrap import open_resources
+from context_graph.domain.event import TenantId
+from enrichment.reconsolidation.run import consolidate
+from tests.events import event, post_all, settled
+from tests.service import Service
+from tests.waiting import until
+
+GARDEN = ("rose@garden.org", "soil@garden.org", "spade@garden.org", "seed@garden.org")
+HARBOUR = ("ship@harbour.org", "crane@harbour.org", "quay@harbour.org")
+
+
+def talk(session: str, names: tuple[str, ...], start: int) -> list[dict[str, Any]]:
+    threes = [" and ".join((names * 2)[i % len(names) :][:3]) for i in range(8)]
+    texts = [f"We wrote to {three} in round {i}." for i, three in enumerate(threes)]
+    return [event(start + i, session_id=session, user_id=session, payload={"text": t}) for i, t in enumerate(texts)]
+
+
+async def test_communities_their_sessions_and_a_summary_that_cites(http: httpx2.AsyncClient, service: Service) -> None:
+    assert (await http.get("/v1/communities")).json()["communities"] == []
+    results = await post_all(http, [*talk("garden", GARDEN, 0), *talk("harbour", HARBOUR, 20)])
+    await settled(http, results)
+    first = (await http.get("/v1/communities", params={"limit": 1})).json()
+    [garden] = first["communities"]
+    assert (garden["size"], {member["entity"] for member in garden["members"]}) == (4, {f"email:{n}" for n in GARDEN})
+    rest = (await http.get("/v1/communities", params={"limit": 1, "cursor": first["page"]["next_cursor"]})).json()
+    [harbour] = rest["communities"]
+    assert {member["entity"] for member in harbour["members"]} == {f"email:{n}" for n in HARBOUR}
+    assert rest["page"]["next_cursor"] is None
+    before = (await http.get("/v1/communities", params={"as_of": results[7]["position"]})).json()
+    assert [one["id"] for one in before["communities"]] == [garden["id"]]
+    bare = (await http.get(f"/v1/communities/{garden['id']}")).json()
+    assert (bare["sessions"], bare["summary"]) == ([{"session_id": "garden", "events": 8}], None)
+    await _summarised(service)
+
+    async def told() -> bool:
+        return (await http.get(f"/v1/communities/{garden['id']}")).json()["summary"] is not None
+
+    await until(told, seconds=20)
+    sentences = (await http.get(f"/v1/communities/{garden['id']}")).json()["summary"]["sentences"]
+    for sentence in sentences:
+        for event_id in sentence["event_ids"]:
+            source = (await http.get(f"/v1/events/{event_id}")).json()
+            assert sentence["text"] in source["payload"]["text"]
+    assert (await http.get("/v1/communities/nobody")).status_code == 404
+    erased = await http.delete("/v1/sessions/garden?wait_ms=30000")
+    assert erased.json()["state"] == "done", erased.text
+    assert [one["id"] for one in (await http.get("/v1/communities")).json()["communities"]] == [harbour["id"]]
+    assert (await http.get(f"/v1/communities/{garden['id']}")).status_code == 404
+
+
+async def _summarised(service: Service) -> None:
+    async with open_resources(service.settings) as resources:
+        tenant = await resources.tenants.get(TenantId(service.tenant))
+        assert tenant is not None
+        for partition in tenant.partitions:
+            await consolidate(resources, partition, "test")
