@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import JsonValue
@@ -12,8 +12,14 @@ from context_graph.domain.partition import Tenant
 from context_graph.errors import ConfigurationError
 
 _GROUP = "context_graph.operations"
-Verify: TypeAlias = Callable[[Resources, Tenant], Awaitable[Mapping[str, JsonValue]]]
-"""Whether the live generation is what the ledger leads to: a report whose `equal` says so."""
+Tell: TypeAlias = Callable[[str], None]
+"""Takes a line about how far something is, whenever there is something new to say."""
+
+
+class Verify(Protocol):
+    """Whether the live generation is what the ledger leads to: a report whose `equal` says so."""
+
+    async def __call__(self, resources: Resources, tenant: Tenant, tell: Tell = ...) -> Mapping[str, JsonValue]: ...
 
 
 def load_verify() -> Verify:

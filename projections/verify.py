@@ -12,6 +12,7 @@ appearance in a session the first.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from context_graph.domain.position import Position
 from context_graph.domain.stages import stages_of
 from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import NotNow, PermanentError
+from context_graph.operations import Tell
 from context_graph.store.archive_segments import RawEntry
 from context_graph.store.facts import (
     DOCUMENT,
@@ -49,6 +51,7 @@ from projections.forgotten import read_decisions, without_forgotten
 
 _PATIENCE = 60.0  # seconds for stages that are behind
 _LOOK_AGAIN = 0.05
+_TELL_EVERY = 2.0  # seconds between two lines about how far it is
 _ENTITIES = "entity:"  # timelines that need the recogniser
 
 
@@ -96,7 +99,10 @@ def replayed_facts(rules: Sequence[Derivation], events: Sequence[LedgerEvent]) -
 class Replay:
     """The facts that the ledger of a partition leads to."""
 
-    def __init__(self, ledger: Ledger, partition: Partition, until: Position, rules: Sequence[Derivation]) -> None:
+    def __init__(
+        self, ledger: Ledger, partition: Partition, until: Position, rules: Sequence[Derivation], tell: Tell
+    ) -> None:
+        self._tell = tell
         self._ledger = ledger
         self._partition = partition
         self._until = until
@@ -112,7 +118,11 @@ class Replay:
         wanted = None if buckets is None else frozenset(buckets)
         contested = _Contested()
         self.unreadable = self.events = 0
+        looked = time.monotonic()
         async for batch in self._ledger.replay(self._partition, None):
+            if time.monotonic() - looked >= _TELL_EVERY:
+                looked = time.monotonic()
+                self._tell(f"{self._partition}: {self.events:,} events of the ledger replayed")
             events = [event for event in await self._events(batch) if event.position <= self._until]
             page = []
             for fact in await asyncio.to_thread(self._derived, events):
@@ -145,7 +155,11 @@ class Replay:
         return list(without_forgotten(events, found, self._decided)) if self._decided else found
 
 
-async def verify(resources: Resources, tenant: Tenant) -> Mapping[str, JsonValue]:
+def _silent(_line: str) -> None:
+    return
+
+
+async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> Mapping[str, JsonValue]:
     """A report on a tenant's live generation. Raises NotNow while stages are behind, and what reading raises."""
     rules = derivations()
     kinds = frozenset(kind for rule in rules for kind in rule.kinds)
@@ -157,8 +171,9 @@ async def verify(resources: Resources, tenant: Tenant) -> Mapping[str, JsonValue
         until = await resources.ledger.last(partition)
         if until is None:
             continue
-        await _passed(resources, partition, live, until)
-        replay = Replay(resources.ledger, partition, until, rules)
+        await _passed(resources, partition, live, until, tell)
+        tell(f"{partition}: replaying {await resources.ledger.count(partition):,} events of the ledger")
+        replay = Replay(resources.ledger, partition, until, rules, tell)
 
         held = partial(_held, StateReader(resources.derived_redis), GraphKeys(partition, live), until, kinds)
         found = await compare_sides(replay.facts, held)
@@ -195,16 +210,20 @@ async def _held(
         yield [fact for fact in facts if fact.kind in kinds and not fact.name.startswith(_ENTITIES)]
 
 
-async def _passed(resources: Resources, partition: Partition, generation: int, until: Position) -> None:
+async def _passed(resources: Resources, partition: Partition, generation: int, until: Position, tell: Tell) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _PATIENCE
+    told = -_TELL_EVERY
     while True:
         states = {s.group: await resources.groups.state(partition, s.group) for s in stages_of(generation)}
         behind = {group: state for group, state in states.items() if not state.has_passed(until)}
         if not behind:
             return
+        words = ", ".join(f"{group} by {state.lag + state.pending:,} events" for group, state in behind.items())
+        if loop.time() - told >= _TELL_EVERY:
+            told = loop.time()
+            tell(f"{partition}: waiting up to {max(deadline - told, 0):.0f} s for stages that are behind ({words})")
         if loop.time() >= deadline:
-            words = ", ".join(f"{group} by {state.lag + state.pending:,} events" for group, state in behind.items())
             raise NotNow(f"{partition}: stages are behind ({words}); run their workers, then verify again")
         await asyncio.sleep(_LOOK_AGAIN)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import TenantId
-from context_graph.domain.partition import Partition
+from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.retention import TIERS
 from context_graph.domain.stages import StageProgress
-from context_graph.facts import fed_stages
+from context_graph.facts import facts_of, fed_stages, with_service
+from context_graph.local.checks import examine
 from context_graph.observability.metrics import Sample
 from context_graph.observability.stalls import Stall
 from context_graph.store.model_usage import ModelUsage
@@ -35,6 +36,7 @@ async def read_samples(resources: Resources) -> list[Sample]:
     samples: list[Sample] = []
     for tenant in await resources.tenants.all():
         samples += await _model_use(resources, tenant.name)
+        samples += await _rebuild(resources, tenant)
         async for partition, stages in fed_stages(resources, tenant):
             for progress in stages:
                 samples += stage_samples(progress)
@@ -43,6 +45,8 @@ async def read_samples(resources: Resources) -> list[Sample]:
             samples.append(Sample("cg_index_vectors", (str(partition),), index.vectors))
         for partition in tenant.partitions:
             samples += await _consolidation(resources, partition)
+    facts = await with_service(facts_of(resources.settings), resources)
+    samples.append(Sample("cg_not_ready", (), sum(finding.level == "wrong" for finding in examine(facts))))
     for worker in await resources.source.reports.known():
         samples += worker_samples(worker)
     return samples
@@ -82,6 +86,19 @@ def worker_samples(worker: KnownWorker) -> list[Sample]:
     if worker.report is not None:
         samples += [Sample(name, labels, getattr(worker.report, attribute)) for name, attribute in _COUNTED]
     return samples
+
+
+async def _rebuild(resources: Resources, tenant: Tenant) -> list[Sample]:
+    """Of the generation that is being built or waits for its switch, if there is one."""
+    rebuild = (await resources.generations.table(tenant.name)).running
+    if rebuild is None:
+        return []
+    progress = await resources.rebuilds.progress(tenant, rebuild)
+    seconds = (resources.rebuilds.now_ms() - rebuild.started_at) / 1000
+    return [
+        Sample("cg_rebuild_left_events", (tenant.name,), progress.total - progress.done),
+        Sample("cg_rebuild_seconds", (tenant.name, rebuild.state), seconds),
+    ]
 
 
 async def _consolidation(resources: Resources, partition: Partition) -> list[Sample]:

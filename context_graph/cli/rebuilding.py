@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -84,7 +85,7 @@ def rebuild(
 def verify(tenant: TenantOption = None, as_json: JsonOption = False, data: DataOption = None) -> None:
     """Hold the graph and the index that are served against a replay of the ledger. Exit code 1 when they differ."""
     check = load_verify()
-    report = _on_stores(data, tenant, check)
+    report = _on_stores(data, tenant, partial(check, tell=partial(typer.echo, err=True)))
     if as_json:
         typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:

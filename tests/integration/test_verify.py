@@ -93,5 +93,9 @@ async def test_it_says_which_stage_is_behind_instead_of_comparing(
     monkeypatch.setattr(module, "_PATIENCE", 0)
     [partition] = tenant.partitions
     await append(resources.ledger, partition, [envelope(1)])
+    told: list[str] = []
     with pytest.raises(NotNow, match="projection by 1 events"):
-        await report_of(resources, tenant)
+        await load_verify()(resources, tenant, told.append)
+    assert [line.partition("(")[2] for line in told] == [
+        "projection by 1 events, indexing by 1 events, enrichment by 1 events)"
+    ]
