@@ -1,12 +1,14 @@
-"""`python -m tests.unplugged FOLDER`: the whole of Stage 2 where there is no network; prints what came of it as JSON.
+"""`python -m tests.unplugged FOLDER [refuse]`: the whole of Stage 2 where there is no network; prints JSON.
 
 To be run in a network namespace of its own (`unshare -n`), in which it brings up the loopback device and finds nothing
-else. FOLDER is empty: no model was ever assembled or downloaded into it.
+else; where no namespace is allowed, `refuse` has Python refuse every address beyond the loopback device. FOLDER is
+empty: no model was ever assembled or downloaded into it. Run it in a fresh clone: `git clone . X && cd X`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import socket
@@ -17,6 +19,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+import context_graph
 from context_graph.bootstrap import Resources, open_resources
 from context_graph.domain.filters import NO_FILTERS
 from context_graph.local.redis_server import embedded_redis
@@ -44,6 +47,21 @@ def outside() -> str:
     except OSError as error:
         return type(error).__name__ if error.errno is None else str(error.errno)
     return "answered"
+
+
+def refuse_the_outside() -> None:
+    """From now on nothing of this process connects, sends or looks up a name beyond this machine."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        host = None
+        if event in {"socket.connect", "socket.sendto"} and isinstance(arguments[1], tuple):
+            host = str(arguments[1][0])
+        elif event == "socket.getaddrinfo":
+            host = str(arguments[0])
+        if host is not None and host not in {"127.0.0.1", "::1", "localhost"}:
+            raise OSError(errno.ENETUNREACH, f"{host}: there is no network here")
+
+    sys.addaudithook(hook)
 
 
 async def _stage_two(folder: Path) -> dict[str, Any]:
@@ -78,9 +96,13 @@ async def _enriched(resources: Resources) -> dict[str, Any]:
 
 def main() -> None:
     """Print what the outside said, and what Stage 2 made."""
-    loopback_up()
+    if sys.argv[2:] == ["refuse"]:
+        refuse_the_outside()
+    else:
+        loopback_up()
     found = asyncio.run(_stage_two(Path(sys.argv[1])))
-    sys.stdout.write(json.dumps({"outside": outside(), **found}) + "\n")
+    said = {"outside": outside(), "code": str(Path(context_graph.__file__).parent.parent), **found}
+    sys.stdout.write(json.dumps(said) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from context_graph.store.ledger import Appendable, Ledger
 
 MOST_NAMES = 400
 NEIGHBOURHOOD = 200  # newest events of an entity in which its neighbours are counted
+_MOST_PEOPLE = 3  # a name that more people's events mention is nobody's secret
 _STEPS = 2
 _SCANNED = 1000  # names one request reads for a query
 _SERVICE_SESSION = SessionId("context-graph")
@@ -143,6 +144,8 @@ class Entities:
     async def decide(self, tenant: Tenant, ids: Sequence[str], *, same: bool, note: str | None) -> tuple[str, Position]:
         """Append that these names are one thing, or that each is another; the event's id and position.
 
+        The event names people, so it is sealed with the keys of those whom its names are known from and erased with any
+        of them; a name that events about nobody or about many mention is nobody's.
         Raises InvalidInput for a name that no event mentions.
         """
         known = await self._store.nodes(tenant.partitions, ids)
@@ -161,9 +164,18 @@ class Entities:
             origin="derived",
             payload={"entities": list(ids), "note": note},
         )
-        appendable = Appendable(made.event_id, made.session_id, codec.encode(made))
+        people = await self._people(tenant, ids)
+        appendable = Appendable(made.event_id, made.session_id, codec.encode(made), people=people)
         (appended,) = await self._ledger.append(tenant.partition_of(made.session_id), [appendable])
         return made.event_id, appended.position
+
+    async def _people(self, tenant: Tenant, ids: Sequence[str]) -> tuple[str, ...]:
+        people: set[str] = set()
+        for one in ids:
+            about = {event.user_id for event in await self._store.events(tenant.partitions, [one], NEIGHBOURHOOD)}
+            if None not in about and len(about) <= _MOST_PEOPLE:
+                people |= {user for user in about if user is not None}
+        return tuple(sorted(people))
 
     async def _around(self, tenant: Tenant, entity: Entity) -> Sequence[EntityEvent]:
         return await self._store.events(tenant.partitions, entity.ids, NEIGHBOURHOOD)

@@ -70,6 +70,7 @@ class EntityEvent:
     agent_id: str | None
     named: tuple[tuple[str, str, str, tuple[int, ...]], ...]
     others: tuple[str, ...] = ()
+    user_id: str | None = None
 
 
 def name_members(entity_id: str) -> list[str]:
@@ -266,7 +267,7 @@ class EntityStore:
         for _, member, partition in rows:
             _, event_id = split_member(partition.bucket, member)
             keys = await self._keys(partition)
-            pipe.hmget(keys.event(event_id), "session", "agent", EVENT_ENTITIES, EVENT_MENTIONS)
+            pipe.hmget(keys.event(event_id), "session", "agent", EVENT_ENTITIES, EVENT_MENTIONS, "user_id")
         with store_errors("reading an entity's events"):
             answers = await pipe.execute() if rows else []
         return [_event(row, answer, wanted) for row, answer in zip(rows, answers, strict=True)]
@@ -312,7 +313,7 @@ def _joined(known: EntityNode | None, one: str, fields: Sequence[bytes], events:
 def _event(row: tuple[int, str, Partition], answer: Sequence[bytes | None], wanted: frozenset[str]) -> EntityEvent:
     occurred_at, member, partition = row
     position, event_id = split_member(partition.bucket, member)
-    session, agent, entities, mentions = answer
+    session, agent, entities, mentions, user = answer
     ids: list[str] = orjson.loads(entities) if entities else []
     shown: list[list[Any]] = orjson.loads(mentions) if mentions else []
     named = tuple(
@@ -326,4 +327,5 @@ def _event(row: tuple[int, str, Partition], answer: Sequence[bytes | None], want
         agent_id=agent.decode() if agent else None,
         named=named,
         others=tuple(one for one in ids if one not in wanted),
+        user_id=user.decode() if user else None,
     )

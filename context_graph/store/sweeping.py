@@ -33,6 +33,7 @@ from context_graph.store import documents as fields
 from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.dead_letters import DeadLetter, DeadLetters
+from context_graph.store.decision_sweep import DecisionSweep
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS, forget_names
 from context_graph.store.generations import Generations
 from context_graph.store.index import is_missing_index
@@ -79,6 +80,7 @@ class Sweeper:
         self._tables = generations
         self._dead_letters = DeadLetters(ledger)
         self._records = RecordSweep(derived)
+        self._decisions = DecisionSweep(ledger, derived)
         self._learned = LearnedSweep(derived)
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
@@ -129,6 +131,7 @@ class Sweeper:
             await self._forget_user(keys, subject.id, tally)
         tally.removed["receipts"] += await self._records.sweep(keys, subject, tally.sessions)
         tally.removed["facts"] += await self._learned.sweep(keys, subject)
+        tally.removed["decisions"] += await self._decisions.sweep(keys)
         await self._drop_summaries(keys, tombstone, tally)
         tally.scanned["generations"] += 1
 

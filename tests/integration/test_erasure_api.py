@@ -186,6 +186,30 @@ async def test_an_erased_event_is_read_as_a_tombstone_and_nothing_more_is_taken_
     assert served.json()["receipt_id"] is None
 
 
+async def test_what_was_decided_about_a_persons_names_goes_with_the_person_and_no_other_decision(
+    told: Told, http: httpx2.AsyncClient, resources: Resources
+) -> None:
+    listed = (await http.get("/v1/entities")).json()["entities"]
+    names = {name["id"] for entity in listed for name in entity["names"]}
+    [hers] = [name for name in names if told.name.casefold() in name.casefold()]
+    berlin, microsoft = "place:berlin", next(name for name in names if "microsoft" in name)
+    for pair, note in (([hers, berlin], f"says {told.canary}"), ([berlin, microsoft], "both known to everybody")):
+        answer = await http.post("/v1/entities/merge", json={"entities": pair, "note": note})
+        await settled(http, [answer.json()])
+    decided = GraphKeys(told.partition).entity_decisions
+    assert await resources.derived_redis.zcard(decided) == 4
+
+    answer = await http.delete(f"/v1/users/{told.person}?wait_ms=60000")
+
+    assert answer.json()["state"] == "done"
+    remains = await everything(resources.ledger_redis)
+    assert told.canary.encode() not in remains
+    assert told.name.casefold().encode() not in remains
+    assert await resources.derived_redis.zcard(decided) == 2
+    [link] = (await http.get(f"/v1/entities/{berlin}")).json()["same_as"]
+    assert {link["source"], link["target"]} == {berlin, microsoft}
+
+
 async def test_a_rebuild_from_the_erased_ledger_makes_what_the_erasure_left(
     told: Told, http: httpx2.AsyncClient, resources: Resources
 ) -> None:
