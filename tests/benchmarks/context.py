@@ -2,12 +2,13 @@
 
 Questions go to all of a tenant's sessions, the hardest scope. Beside the latencies: eight clients at once, each side by
 its throughput, and a probe that asks `/health/live` all the while: its slowest answer bounds how long the API's event
-loop was ever blocked.
+loop was ever blocked. The service's own probe says the same of the inside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+from urllib.request import urlopen
 
 from redis import Redis
 
@@ -31,6 +33,7 @@ _NEAREST = 100
 _WARM = 5  # queries before the clock counts
 _CLIENTS = 8  # at once
 _PING_SECONDS = 0.005
+_LONGEST_STALL = 50.0  # ms
 _BUDGET = 2000  # tokens, the contract's default
 _SHAPES = ("why was {} refused", "what did the agent say about {}", "{}", "when did the customer ask: {}")
 
@@ -39,11 +42,12 @@ async def context(options: Options) -> tuple[Row, ...]:
     """Rows at 10,000 and at 100,000 events, or at the number asked for; the last compares their p95."""
     sizes = (options.events,) if options.events is not None else (1_000,) if options.quick else (10_000, 100_000)
     measured = [await _at_size(options, size) for size in sizes]
-    rows = [row for latency, together in measured for row in (latency, together)]
-    return (*rows, _growth(*(latency for latency, _ in measured))) if len(measured) > 1 else tuple(rows)
+    rows = [row for at_size in measured for row in at_size]
+    return (*rows, _growth(*(at_size[0] for at_size in measured))) if len(measured) > 1 else tuple(rows)
 
 
-async def _at_size(options: Options, count: int) -> tuple[Row, Row]:
+async def _at_size(options: Options, count: int) -> tuple[Row, ...]:
+    """Latency, throughput of eight clients, and the loop's longest stall under all that."""
     queries = _queries(20 if options.quick else 100)
     async with open_stage() as stage:
         pool = await open_pool(stage, load_texts().sentences, 64 if options.quick else 400)
@@ -56,7 +60,8 @@ async def _at_size(options: Options, count: int) -> tuple[Row, Row]:
                 floor = _Floor(bare, redis, index)
                 latency = await _one_by_one(port, stage.key, floor, queries, count)
                 together = await _together(port, stage.key, floor, queries, count)
-    return latency, together
+            stall = _stall(await asyncio.to_thread(_metrics, port), count)
+    return latency, together, stall
 
 
 async def _one_by_one(port: int, key: str, floor: _Floor, queries: Sequence[str], count: int) -> Row:
@@ -106,6 +111,31 @@ async def _together(port: int, key: str, floor: _Floor, queries: Sequence[str], 
         clients=_CLIENTS,
         slowest_health_ms=max(blocked, default=float("nan")),
         p99_health_ms=percentile(blocked, 0.99),
+    )
+
+
+def _metrics(port: int) -> str:
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return str(answer.read().decode())
+
+
+def _stall(metrics: str, count: int) -> Row:
+    """The longest time that the API's loop was kept from its next task, in the last two minutes at most."""
+    late, work = (
+        float(re.findall(rf"^cg_event_loop_longest_{name}_seconds (\S+)$", metrics, re.MULTILINE)[0]) * 1000
+        for name in ("stall", "work")
+    )
+    target = Target(_LONGEST_STALL, "at most")
+    return Row(
+        name=f"context_stall_{count}",
+        value=late,
+        unit="ms",
+        floor=None,
+        ratio=None,
+        target=f"{target} ms",
+        met=target.met_by(late),
+        samples={},
+        notes={"events": count, "clients": _CLIENTS, "longest_work_ms": work},
     )
 
 
