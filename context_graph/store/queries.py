@@ -16,6 +16,7 @@ from context_graph.domain.document import filter_tag
 from context_graph.domain.filters import Condition, Filters, NumberCondition, TagCondition
 from context_graph.domain.partition import Partition
 from context_graph.store import documents as fields
+from context_graph.store.common_words import ALL, CommonWords
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import vector_bytes
 from context_graph.store.generations import GenerationOf, always, first
@@ -42,14 +43,15 @@ _TEXT = "|".join(fields.TEXT_FIELDS)
 class Searcher:
     """Asks the indexes of any partition. A partition that has no index yet has no hits."""
 
-    def __init__(self, redis: RedisClient, generation: GenerationOf = first) -> None:
-        """`generation`: which one of a tenant is asked."""
+    def __init__(self, redis: RedisClient, generation: GenerationOf = first, common: CommonWords | None = None) -> None:
+        """`generation`: which one of a tenant is asked. `common`: what is known of words in large indexes."""
         self._redis = redis
+        self._common = CommonWords() if common is None else common
         self._generation = generation
 
     def at(self, generation: int) -> Searcher:
         """The same in that very generation."""
-        return Searcher(self._redis, always(generation))
+        return Searcher(self._redis, always(generation), self._common)
 
     async def near(
         self, partition: Partition, vector: bytes, filters: Filters, limit: int, recorded_until: int | None = None
@@ -100,16 +102,32 @@ class Searcher:
         limit: int,
         recorded_until: int | None = None,
     ) -> dict[str, float]:
-        """The `limit` documents that match the terms best and satisfy the filters: id to BM25 score (0 and up)."""
+        """The `limit` documents that match the terms best and satisfy the filters: id to BM25 score (0 and up).
+
+        Of a large index without filters only the rarer words are asked for (`store/common_words.py`).
+        """
         if not terms:
             return {}
         keys = GraphKeys(partition, await self._generation(partition.tenant))
         within = await self._within(keys, filters, compile_filters(filters, recorded_until))
         condition = compile_filters(_without_entities(filters), recorded_until)
+        everything = condition == "*" and within is None
+        asked = await self._deciding(keys.text_index, terms) if everything else terms
         pipe = self._redis.pipeline(transaction=False)
-        pipe.execute_command(*_text_query(keys, condition, terms, limit, within))
+        pipe.execute_command(*_text_query(keys, condition, asked, limit, within))
         [answer] = await self._answers(pipe)
         return _scores(answer, keys.document_prefix)
+
+    async def _deciding(self, index: str, terms: Sequence[str]) -> Sequence[str]:
+        """The terms without those that are too common to decide anything."""
+        while unknown := self._common.unknown(index, terms):
+            pipe = self._redis.pipeline(transaction=False)
+            for term in unknown:
+                query = ("*",) if term == ALL else (f"@{_TEXT}:($t0)", "PARAMS", 2, "t0", term)
+                pipe.execute_command("FT.SEARCH", index, *query, "LIMIT", 0, 0, "DIALECT", 2)
+            counts = [answer[0] for answer in await self._answers(pipe)]
+            self._common.learn(index, dict(zip(unknown, counts, strict=True)))
+        return self._common.deciding(index, terms)
 
     async def agents_within(
         self, partition: Partition, names: Sequence[str], filters: Filters, recorded_until: int | None = None

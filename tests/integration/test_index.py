@@ -20,6 +20,7 @@ from context_graph.domain.position import Position
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
 from context_graph.store.answers import stored_answer
+from context_graph.store.common_words import CommonWords
 from context_graph.store.documents import model_mark, vector_bytes
 from context_graph.store.entities import ENTITY_FORM_PREFIX
 from context_graph.store.index import Index
@@ -266,3 +267,21 @@ def test_a_vector_of_an_older_generation_names_its_model_and_is_known_by_it() ->
     ]
     older, newer = stored_answer(made), stored_answer([made[0], model_mark("all-MiniLM-L6-v2/int8"), *made[2:]])
     assert older == newer is not None
+
+
+async def test_a_large_index_is_asked_for_the_rarer_words_until_they_are_in_many_documents(
+    resources: Resources,
+) -> None:
+    texts = ["parcel"] * 20 + ["parcel courier"] * 8 + ["parcel courier zeppelin"] * 2
+    await resources.index.put_documents(PARTITION, [document(f"e{n}", text) for n, text in enumerate(texts)])
+
+    async def found(most: int, *words: str) -> set[str]:
+        searcher = Searcher(resources.derived_redis, common=CommonWords(most))
+        return set(await searcher.matching(PARTITION, words, NO_FILTERS, 64))
+
+    everything, with_courier, with_zeppelin = ({f"e{n}" for n in range(at, 30)} for at in (0, 20, 28))
+    words = ("parcel", "courier", "zeppelin")
+    assert await found(30, *words) == everything, "a small index is asked for all words"
+    assert await found(20, *words) == with_courier
+    assert await found(5, *words) == with_zeppelin
+    assert await found(5, "parcel", "nowhere") == everything, "one word that is there is always asked for"
