@@ -68,7 +68,6 @@ class _Prices:
         self._shape = shape
         self._count = count
         self._known: dict[str, int] = {}
-        self._headings: dict[str, int] = {}
 
     def of(self, item: Item) -> int:
         price = self._known.get(item.id)
@@ -76,12 +75,9 @@ class _Prices:
             price = self._known[item.id] = self._count(self._shape.alone(item))
         return price
 
-    def heading(self, item: Item) -> tuple[str, int]:
-        """What stands above the item and its like in its section, by name, and what it costs."""
-        text = self._shape.heading(item)
-        if text not in self._headings:
-            self._headings[text] = self._count(text) if text else 0
-        return f"{item.section} {text}", self._headings[text]
+    def shared(self, item: Item) -> dict[str, int]:
+        """What the item shares with its like, by name, and what it costs."""
+        return {name: self._count(text) for name, text in self._shape.shared(item)}
 
     def about(self, item: Item) -> int:
         """The price, estimated while nobody has counted it."""
@@ -140,7 +136,7 @@ def _by_price(
 ) -> list[_Bond]:
     """First what fits each section's least share, then what fits its most; worthiest first; until it is late."""
     taken: dict[str, _Bond] = {}
-    headings: set[str] = set()
+    paid: set[str] = set()
     spent = dict.fromkeys(SECTIONS, 0)
     left = limit
     for bound in ("least", "most"):
@@ -149,16 +145,16 @@ def _by_price(
             room = min(left, caps[bond.section] - spent[bond.section])
             if bond.about > room * _SURELY_OVER or bond.name in taken:
                 continue
-            above = dict(prices.heading(item) for item in bond.items)
-            new = {name: price for name, price in above.items() if name not in headings}
             if late():
                 break
+            shared = {name: cost for item in bond.items for name, cost in prices.shared(item).items()}
+            new = {name: cost for name, cost in shared.items() if name not in paid}
             price = sum(prices.of(item) for item in bond.items) + sum(new.values())
             if price <= room:
                 taken[bond.name] = bond
                 spent[bond.section] += price
                 left -= price
-                headings |= set(new)
+                paid |= set(new)
     return list(taken.values())
 
 

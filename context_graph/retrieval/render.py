@@ -3,7 +3,9 @@
 A `Format` is a row of the table: how one item looks by itself (to price it), under which heading it stands, and how all
 of them look together (to send and to count exactly). Every item carries its citation `[n]`, n being its place in
 `items`. Lines are lean, because in a small budget every token of overhead is evidence left out: the day stands once
-above the lines of that day, the year once until it changes.
+above the lines of that day, the year once until it changes, and who says it once for lines of a day that follow each
+other: `[3] nadia: Where is my parcel?`, then `[4] It was due on Monday.` A line with a colon always has its name, so that
+no text can pass for somebody else's.
 
 What is served here and comes back in a message is recognised by its form (`domain/echo.py`): a change of headings,
 lines or days is one there too.
@@ -40,12 +42,12 @@ class Format:
     """How items become content.
 
     `content` gives what is sent, `counted` the text whose tokens the budget bounds, `alone` what one item adds to it,
-    `heading` what the first item of its day in its section costs besides.
+    `shared` what it shares with others (its day, who says it), each with a name and a text: the first pays for it.
     """
 
     name: str
     alone: Callable[[Item], str]
-    heading: Callable[[Item], str]
+    shared: Callable[[Item], Sequence[tuple[str, str]]]
     content: Callable[[Sequence[Item]], Content | None]
     counted: Callable[[Sequence[Item]], str]
 
@@ -58,13 +60,10 @@ def untrusted(item: Item) -> bool:
     )
 
 
-def line(item: Item, ref: int) -> str:
-    """`[3] nadia: Where is my parcel?`, on one line."""
-    document = item.document
+def line(item: Item, ref: int, *, named: bool = True) -> str:
+    """`[3] nadia: Where is my parcel?`, on one line; without the name where it is known from the line before."""
     text = " ".join(item.text.split())
-    if document.kind in ("summary", "fact"):
-        return f"[{ref}] {text}"
-    return f"[{ref}] {_speaker(item)}: {text}"
+    return f"[{ref}] {_speaker(item)}: {text}" if named else f"[{ref}] {text}"
 
 
 def markdown(items: Sequence[Item]) -> str:
@@ -81,15 +80,30 @@ def _dated(numbered: Sequence[tuple[int, Item]]) -> list[str]:
     """Lines with the day above the first line of each: `8 May 2023`, then `25 May`."""
     lines: list[str] = []
     last: int | None = None
+    speaking: str | None = None
     for ref, item in numbered:
-        if item.document.kind != "summary":
-            day = item.document.occurred_at // _DAY_MS
-            if day != last:
-                at = _date(day)
-                lines.append(_day(at, with_year=last is None or at.year != _date(last).year))
-                last = day
-        lines.append(line(item, ref))
+        if item.document.kind == "summary":
+            lines.append(line(item, ref, named=False))
+            continue
+        day = item.document.occurred_at // _DAY_MS
+        if day != last:
+            at = _date(day)
+            lines.append(_day(at, with_year=last is None or at.year != _date(last).year))
+            last, speaking = day, None
+        name = _speaker(item) if _named(item) else None
+        lines.append(line(item, ref, named=name is not None and (name != speaking or not _can_go_on(item))))
+        speaking = name
     return lines
+
+
+def _named(item: Item) -> bool:
+    """Whether somebody says it: summaries and facts are told by nobody."""
+    return item.document.kind not in ("summary", "fact")
+
+
+def _can_go_on(item: Item) -> bool:
+    """Whether the line may stand without its name behind another of the same speaker."""
+    return ":" not in item.text
 
 
 def _speaker(item: Item) -> str:
@@ -145,15 +159,22 @@ def _day(at: datetime, *, with_year: bool) -> str:
 
 
 def _line_alone(item: Item) -> str:
-    return line(item, _LONGEST_REF) + "\n"
+    named = _named(item) and not _can_go_on(item)
+    return line(item, _LONGEST_REF, named=named) + "\n"
 
 
-def _day_alone(item: Item) -> str:
-    return "" if item.document.kind == "summary" else _day_of(item.document.occurred_at // _DAY_MS)
+def _line_shared(item: Item) -> Sequence[tuple[str, str]]:
+    """The day, and the name on that day: an estimate, as lines of others may stand between two of a speaker."""
+    if item.document.kind == "summary":
+        return ()
+    number = item.document.occurred_at // _DAY_MS
+    above = (f"{item.section} {number}", _day_of(number))
+    name = _speaker(item)
+    return (above, (f"{above[0]} {name}", f" {name}:")) if _named(item) and _can_go_on(item) else (above,)
 
 
-def _message_day(item: Item) -> str:
-    return "" if item.section == "recent" else _day_alone(item)
+def _message_shared(item: Item) -> Sequence[tuple[str, str]]:
+    return () if item.section == "recent" else _line_shared(item)
 
 
 def _as_json(build: Callable[[Sequence[Item]], list[JsonValue]]) -> Callable[[Sequence[Item]], str]:
@@ -175,9 +196,9 @@ FORMATS: Mapping[str, Format] = {
     row.name: row
     for row in (
         # For json the agent renders the items itself; the budget covers them as markdown would show them.
-        Format("json", _line_alone, _day_alone, lambda items: None, markdown),
-        Format("markdown", _line_alone, _day_alone, markdown, markdown),
-        Format("messages", _message_alone, _message_day, messages, _as_json(messages)),
-        Format("anthropic", _block_alone, lambda item: "", anthropic, _as_json(anthropic)),
+        Format("json", _line_alone, _line_shared, lambda items: None, markdown),
+        Format("markdown", _line_alone, _line_shared, markdown, markdown),
+        Format("messages", _message_alone, _message_shared, messages, _as_json(messages)),
+        Format("anthropic", _block_alone, lambda item: (), anthropic, _as_json(anthropic)),
     )
 }
