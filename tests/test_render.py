@@ -18,7 +18,7 @@ def _said(place: int, speaker: str, text: str, *, days: int = 0, origin: str = "
         position=Position(0, 1, place), event_type="user.message", session_id="s", agent_id="a",
         occurred_at=_NOON + days * _DAY + place * 1000,
     )  # fmt: skip
-    return Item(document, "relevant", text, 1.0, {}, "", place, document.id)
+    return Item(document=document, section="relevant", text=text, score=1.0, channels={}, rank=place, bond=document.id)
 
 
 def test_a_name_stands_once_for_lines_of_a_day_that_follow_each_other() -> None:

@@ -81,10 +81,12 @@ _BUDGET = _object(
     limit=_I, used=_I, tokenizer=_S, estimated=_B, by_section=_map(_I),
     dropped=_list(_object("id reason tokens", id=_S, reason=_S, tokens=_I)), dropped_total=_I,
 )  # fmt: skip
+_BEHIND: Shape = {**_IDS, "description": "stages that have not passed min_position, waited for or not"}
 _CONTEXT_META = _object(
-    "intents terms seeds channels timings_ms as_of complete truncated recall_available",
-    intents=_map(_N), terms=_IDS, seeds=_IDS, channels=_map(_I), timings_ms=_map(_N), as_of=_nullable("string"),
-    complete=_B, truncated=_IDS, recall_available=_IDS,
+    "intents terms seeds channels timings_ms as_of complete truncated behind recall_available",
+    intents=_map(_N), terms=_IDS, seeds=_IDS,
+    channels={**_map(_N), "description": "what part of the answer each channel brought in, 0 to 1"},
+    timings_ms=_map(_N), as_of=_nullable("string"), complete=_B, truncated=_IDS, behind=_BEHIND, recall_available=_IDS,
 )  # fmt: skip
 _CONTEXT = _object(
     "receipt_id items budget meta",
@@ -101,7 +103,8 @@ _FOUND = _object(
 _SEARCH = _object(
     "results page meta",
     results=_list(_FOUND), page=_PAGE,
-    meta=_object("complete truncated as_of", complete=_B, truncated=_IDS, as_of=_nullable("string")),
+    meta=_object("complete truncated behind as_of", complete=_B, truncated=_IDS, behind=_BEHIND,
+                 as_of=_nullable("string")),
 )  # fmt: skip
 _SAME_AS = _object(
     "source target type tier confidence evidence",

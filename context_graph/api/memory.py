@@ -22,12 +22,20 @@ from context_graph.domain.query import Intent
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
 from context_graph.retrieval.request import ContextQuery, SearchQuery
+from context_graph.retrieval.waiting import WaitFor
 
 router = APIRouter(prefix="/v1", tags=["memory"])
 
 _CURSOR = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
 _DEEPEST = 1000  # results of each channel that a search ranks and pages through
 
+WaitForField = Annotated[
+    WaitFor,
+    Field(
+        description="what min_position waits for: graph (timelines and causes), text (found by words as well), vectors "
+        "(by meaning too); meta.behind names every stage that has not passed it"
+    ),
+]
 Part = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 RawFilters = Annotated[
@@ -67,6 +75,7 @@ class ContextIn(BaseModel):
     as_of: str | None = Field(default=None, description="a position, or an RFC 3339 time of recording")
     min_position: str | None = Field(default=None, description="wait until the stages have passed this position")
     wait_ms: int = Field(default=5000, ge=0, le=60_000, description="longest wait for min_position, milliseconds")
+    wait_for: WaitForField = "vectors"
     max_depth: int = Field(default=1, ge=0, le=5, description="causal steps from a match")
     max_nodes: int = Field(default=200, ge=1, le=1000)
     explain: bool = Field(default=False, description="scores and channels in the answer")
@@ -84,6 +93,7 @@ class SearchIn(BaseModel):
     as_of: str | None = None
     min_position: str | None = None
     wait_ms: int = Field(default=5000, ge=0, le=60_000)
+    wait_for: WaitForField = "vectors"
     cursor: str | None = Field(default=None, max_length=64)
 
 
@@ -116,6 +126,7 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
         as_of=parse_as_of(body.as_of),
         min_position=parse_position("min_position", body.min_position),
         wait_ms=body.wait_ms,
+        wait_for=body.wait_for,
         max_depth=body.max_depth,
         max_nodes=body.max_nodes,
         explain=body.explain,
@@ -143,6 +154,7 @@ async def post_search(request: Request, tenant: ReadTenant) -> Response:
         as_of=parse_as_of(body.as_of),
         min_position=parse_position("min_position", body.min_position),
         wait_ms=body.wait_ms,
+        wait_for=body.wait_for,
         offset=offset,
         depth=depth,
     )

@@ -19,6 +19,7 @@ from context_graph.api.receipt_rendering import holding_json, knowledge_json, re
 from context_graph.api.rendering import event_json, json_response
 from context_graph.api.services import services_of
 from context_graph.domain.position import Position
+from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.opinions import Feedback
 
 router = APIRouter(prefix="/v1", tags=["accountability"])
@@ -81,10 +82,13 @@ async def get_content(request: Request, tenant: ReadTenant, receipt_id: str) -> 
 async def post_feedback(request: Request, tenant: ReadTenant, receipt_id: str) -> Response:
     """An event that raises or lowers how strongly the events are remembered.
 
-    The same again is a duplicate (200); another opinion on the same receipt takes the place of the one before, and an
-    empty one takes it back.
+    The same again is a duplicate (200); another opinion on the same receipt takes the place of the one before, and
+    one with empty lists takes it back.
     """
     body = await read_model(request, FeedbackIn)
+    if not body.model_fields_set:
+        remedy = 'name ids in "useful" or "not_useful"; to take an opinion back send both as empty lists'
+        raise InvalidInput([FieldProblem("", "it says nothing about any item", remedy, "empty")])
     said = Feedback(tuple(body.useful), tuple(body.not_useful), body.note)
     recorded = await services_of(request).accounts.feedback(tenant, receipt_id, said)
     answer = {"event_id": recorded.event_id, "position": str(recorded.position), "status": recorded.status}

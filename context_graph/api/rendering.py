@@ -79,19 +79,16 @@ def served_json(served: Served) -> dict[str, Any]:
         "dropped": [{"id": d.id, "reason": d.reason, "tokens": d.tokens} for d in packed.dropped[:_MOST_DROPPED]],
         "dropped_total": len(packed.dropped),
     }
-    channels: dict[str, int] = {}
-    for item in packed.items:
-        for name in item.channels:
-            channels[name] = channels.get(name, 0) + 1
     body["meta"] = {
         "intents": served.understanding.intents,
         "terms": served.understanding.terms,
         "seeds": list(served.seeds),
-        "channels": channels,
+        "channels": _shares(packed.items),
         "timings_ms": dict(served.timings),
         "as_of": as_of_json(query.as_of),
-        "complete": not served.missing and not served.truncated,
-        "truncated": [*_late(served.missing), *served.truncated],
+        "complete": not served.passed.missing and not served.truncated,
+        "truncated": [*_late(served.passed.missing), *served.truncated],
+        "behind": list(served.passed.behind),
         "recall_available": list(served.recallable),
     }
     return body
@@ -125,6 +122,18 @@ def _item_json(item: Item, ref: int, tokens: int, *, explain: bool) -> dict[str,
         rendered["importance"] = document.importance
         rendered["bond"] = item.bond
     return rendered
+
+
+def _shares(items: Sequence[Item]) -> dict[str, float]:
+    """What part of the answer each channel brought in, largest first; they sum to 1. Items count alike."""
+    shares: dict[str, float] = {}
+    for item in items:
+        added = {name: score for name, score in item.channels.items() if score > 0}
+        whole = sum(added.values())
+        for name, score in added.items():
+            shares[name] = shares.get(name, 0.0) + score / whole
+    total = sum(shares.values())
+    return {name: round(share / total, 4) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])}
 
 
 def _late(missing: Sequence[str]) -> list[str]:
@@ -163,8 +172,9 @@ def search_json(query: SearchQuery, found: Found) -> dict[str, Any]:
         "results": results,
         "page": {"next_cursor": cursor},
         "meta": {
-            "complete": not found.missing and not found.truncated,
-            "truncated": [*_late(found.missing), *found.truncated],
+            "complete": not found.passed.missing and not found.truncated,
+            "truncated": [*_late(found.passed.missing), *found.truncated],
+            "behind": list(found.passed.behind),
             "as_of": as_of_json(query.as_of),
         },
     }

@@ -5,8 +5,8 @@ then goes to the best of the rest, no section beyond its most. Items of one bond
 together or not at all. An item that does not fit is skipped, not the end. The prices of single items only guide: what
 is promised is counted on the whole content, and while that is too much the least valuable bond is taken out again.
 
-Worth is the score by the price to the power of 0.6. A score is a chance, so the most evidence for a budget would come
-of score by price (a power of 1); but chances are less sure than prices, and 0.6 measures as well on the development
+Worth is the score by the price to the power of 0.8. A score is a chance, so the most evidence for a budget would come
+of score by price (a power of 1); but chances are less sure than prices, and 0.8 measures as well on the development
 conversations and keeps a long answer before a short nod.
 """
 
@@ -24,7 +24,7 @@ from context_graph.retrieval.render import Format
 
 Counter = Callable[[str], int]
 _FILL_TRIES = 4  # exact counts spent on the last few tokens
-_PRICE_POWER = 0.6
+_PRICE_POWER = 0.8
 _CHARACTERS_A_TOKEN = 4
 _LINE_TOKENS = 6  # citation, speaker and end of a line
 _SURELY_OVER = 2.0  # an estimate so many times the room is not counted: no text has so few tokens for its characters

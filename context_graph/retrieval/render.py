@@ -4,8 +4,8 @@ A `Format` is a row of the table: how one item looks by itself (to price it), un
 of them look together (to send and to count exactly). Every item carries its citation `[n]`, n being its place in
 `items`. Lines are lean, because in a small budget every token of overhead is evidence left out: the day stands once
 above the lines of that day, the year once until it changes, and who says it once for lines of a day that follow each
-other: `[3] nadia: Where is my parcel?`, then `[4] It was due on Monday.` A line with a colon always has its name, so that
-no text can pass for somebody else's.
+other: `[3] nadia: Where is my parcel?`, then `[4] It was due on Monday.` A line with a colon always has its name, so
+that no text can pass for somebody else's.
 
 What is served here and comes back in a message is recognised by its form (`domain/echo.py`): a change of headings,
 lines or days is one there too.

@@ -9,6 +9,7 @@ from context_graph.domain.filters import NO_FILTERS, Filters, TagCondition
 from context_graph.domain.position import LAST_MS, LAST_SEQ, Position
 from context_graph.domain.query import Intent
 from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
+from context_graph.retrieval.waiting import WaitFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class ContextQuery:
     as_of: AsOf | None = None
     min_position: Position | None = None
     wait_ms: int = 5000
+    wait_for: WaitFor = "vectors"
     max_depth: int = 1
     max_nodes: int = 200
     explain: bool = False
@@ -71,6 +73,7 @@ class SearchQuery:
     as_of: AsOf | None = None
     min_position: Position | None = None
     wait_ms: int = 5000
+    wait_for: WaitFor = "vectors"
     offset: int = 0
     depth: int = 0
 

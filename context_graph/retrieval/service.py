@@ -23,7 +23,6 @@ from context_graph.domain.filters import Filters
 from context_graph.domain.partition import Tenant
 from context_graph.domain.query import Intent, Understanding, understand
 from context_graph.errors import ConfigurationError, StoreUnavailable
-from context_graph.models.embedder import Embedder
 from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
@@ -39,13 +38,14 @@ from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.profile import Profile
+from context_graph.retrieval.query_vectors import EmbedderOf, QueryVectors
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.related_sessions import RelatedSessions
 from context_graph.retrieval.render import FORMATS, Content
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
 from context_graph.retrieval.same_things import SameThings
 from context_graph.retrieval.together import together
-from context_graph.retrieval.waiting import Waiting
+from context_graph.retrieval.waiting import Passed, Waiting
 from context_graph.settings import RetrievalSettings
 from context_graph.store import codec
 from context_graph.store.generations import Generations
@@ -96,21 +96,21 @@ class Served:
     understanding: Understanding
     seeds: Sequence[str]
     timings: Mapping[str, float]
-    missing: Sequence[str]
-    """Stages that had not passed `min_position` when the wait was over."""
+    passed: Passed
+    """Which stages had not passed `min_position`."""
     truncated: Sequence[str] = ()
-    """What the deadline cut."""
+    """What the deadline cut, and what did not answer."""
     recallable: Sequence[str] = ()
     """Sessions of what was served of which more is forgotten, and can be brought back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of search results; `more` says that another page may follow. `missing` as in Served."""
+    """A page of search results; `more` says that another page may follow. `passed` as in Served."""
 
     results: Sequence[Candidate]
     more: bool
-    missing: Sequence[str]
+    passed: Passed
     depth: int
     """How many of each channel were asked for: the next page must ask for as many to rank alike."""
     truncated: Sequence[str] = ()
@@ -118,8 +118,6 @@ class Found:
 
 _Gathered: TypeAlias = tuple[list[Candidate], list[Candidate], list[Candidate]]
 """What the channels find, the session's tail, and the profile of the person in scope."""
-EmbedderOf: TypeAlias = Callable[[TenantId], Awaitable[Embedder]]
-"""The embedder of a tenant's live generation. Raises ConfigurationError where its model cannot be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +155,7 @@ class Retrieval:
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links)
         self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._profile = Profile(parts.learned, parts.graph)
+        self._vectors = QueryVectors(parts.embedder_of)
         self._waiting = Waiting(parts.groups, parts.generations)
 
     async def context(self, tenant: Tenant, query: ContextQuery) -> Served:
@@ -165,14 +164,15 @@ class Retrieval:
         timings = Timings()
         with timings.step("total"):
             with timings.step("wait"):
-                missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
+                passed = await self._waiting.until(tenant, query.min_position, query.wait_ms, query.wait_for)
             deadline = self._deadline()
             finding = deadline.part(_FINDING)  # the rest is for packing and for the receipt
             with timings.step("understand"):
                 plainly = self._asked(tenant, query, scope(query), understand(query.query, query.intents))
                 ask = await finding.within(self._ask(tenant, query), plainly, "understand")
             nothing: _Gathered = ([], [], [])
-            found, tail, known = await finding.within(self._gather(tenant, query, ask, timings), nothing, "candidates")
+            gathering = self._gather(tenant, query, ask, timings, finding)
+            found, tail, known = await finding.within(gathering, nothing, "candidates")
             found = await finding.within(self._with_older(tenant, found, ask, any_words=True), found, "older")
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("weigh"):
@@ -199,30 +199,30 @@ class Retrieval:
             ask.understanding,
             named,
             timings.steps,
-            missing,
+            passed,
             deadline.truncated,
             recallable,
         )
 
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
         """Documents by meaning, by words, or both; best first."""
-        missing = await self._waiting.passed(tenant, query.min_position, query.wait_ms)
+        passed = await self._waiting.until(tenant, query.min_position, query.wait_ms, query.wait_for)
         deadline = self._deadline()
         wanted = query.offset + query.limit
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
         filters = await self._same_things.widened(query.filters, tenant, query.as_of)
         understanding = await self._understood(tenant, query.query, filters, query.as_of)
         ask = Ask(understanding, filters, query.as_of, depth, beside=query.mode == "hybrid")
-        vector = self._vector(tenant, understanding.subject) if query.mode != "keyword" else None
+        vector = self._vectors.for_search(tenant.name, query.mode, understanding.subject, deadline)
         finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
         found = await self._with_older(tenant, found, ask, any_words=query.mode != "keyword")
-        return Found(found[query.offset : wanted], len(found) > wanted, missing, depth, deadline.truncated)
+        return Found(found[query.offset : wanted], len(found) > wanted, passed, depth, deadline.truncated)
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
         """What a context would be chosen from, for those who fit and measure the ranking."""
         ask = await self._ask(tenant, query)
-        vector = self._vector(tenant, ask.understanding.subject)
+        vector = self._vectors.of(tenant.name, ask.understanding.subject)
         return ask.understanding, await self._candidates.pool(tenant, ask, vector=vector)
 
     async def lineage(
@@ -288,20 +288,22 @@ class Retrieval:
         within = await self._candidates.speakers(tenant.partitions, asked, named)
         return understanding if len(within) == len(named) else understand(text, intents, within)
 
-    async def _gather(self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings) -> _Gathered:
+    async def _gather(
+        self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings, deadline: Deadline
+    ) -> _Gathered:
         with timings.step("candidates"):
             if query.query.strip():
-                vector = self._timed_vector(tenant, ask.understanding.subject, timings)
+                vector = self._timed_vector(tenant, ask.understanding.subject, timings, deadline)
                 found = self._candidates.find(tenant, ask, vector=vector)
             else:
                 found = self._candidates.latest(tenant, ask)
             known = self._profile.of(tenant, query, ask.understanding)
             return await asyncio.gather(found, self._tail(tenant, query, ask), known)
 
-    async def _timed_vector(self, tenant: Tenant, text: str, timings: Timings) -> bytes | None:
+    async def _timed_vector(self, tenant: Tenant, text: str, timings: Timings, deadline: Deadline) -> bytes | None:
         """Within `candidates`, because the words are asked meanwhile."""
         with timings.step("embed"):
-            return await self._vector(tenant, text)
+            return await self._vectors.in_time(tenant.name, text, deadline)
 
     async def _tail(self, tenant: Tenant, query: ContextQuery, ask: Ask) -> list[Candidate]:
         if query.session_id is None:
@@ -326,13 +328,6 @@ class Retrieval:
             return {candidate.document.id: candidate.uses for candidate in candidates if candidate.uses}
         until = None if ask.as_of is None else ask.as_of.last
         return await self._parts.receipts.uses(tenant.partitions, [c.document.id for c in candidates], until)
-
-    async def _vector(self, tenant: Tenant, text: str) -> bytes | None:
-        if not text.strip():
-            return None
-        embedder = await self._parts.embedder_of(tenant.name)
-        vectors = await embedder.embed([text])
-        return bytes(vectors[0].tobytes())
 
     async def _recallable(self, tenant: Tenant, packed: Packed) -> list[str]:
         """Sessions of the items of which something is forgotten, in the order of the items; one round trip."""

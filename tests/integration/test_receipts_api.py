@@ -80,7 +80,7 @@ async def test_a_receipt_of_whom_was_erased_says_so(story: httpx2.AsyncClient) -
     assert (again["state"], again["items"]) == ("erased", [])
     assert "content" not in again
     assert (await get(story, f"/v1/receipts/{served['receipt_id']}"))["erased"] is True
-    refused = await story.post(f"/v1/receipts/{served['receipt_id']}/feedback", json={})
+    refused = await story.post(f"/v1/receipts/{served['receipt_id']}/feedback", json={"useful": []})
     assert (refused.status_code, refused.json()["code"]) == (410, "receipt-erased")
     held = await get(story, "/v1/events/ask/receipts")
     assert [(one["receipt_id"], one["erased"]) for one in held["receipts"]] == [(served["receipt_id"], True)]
@@ -167,7 +167,7 @@ async def test_an_opinion_counts_once_and_the_last_one_holds(
     back = await say(story, one, useful=["ask"], not_useful=["call"], note="found it")
     assert back["status"] == "created"
     assert await uses(resources, partition, story, back) == {"ask": 2, "call": -1, "answer": 1}
-    nothing = await say(story, one)
+    nothing = await say(story, one, useful=[])
     assert await uses(resources, partition, story, nothing) == {"ask": 1, "call": 0, "answer": 1}
     many = await asyncio.gather(*(say(story, two, useful=["decision"]) for _ in range(8)))
     assert sorted(answer["status"] for answer in many) == ["created", *["duplicate"] * 7]
@@ -181,6 +181,7 @@ async def test_an_opinion_counts_once_and_the_last_one_holds(
         ({"useful": ["ask"], "not_useful": ["ask"]}, ["/not_useful/0"]),
         ({"useful": "ask"}, ["/useful"]),
         ({"liked": ["ask"]}, ["/liked"]),
+        ({}, [""]),
     ],
 )
 async def test_wrong_feedback_is_refused_by_field(story: httpx2.AsyncClient, body: Body, pointers: list[str]) -> None:
@@ -188,7 +189,7 @@ async def test_wrong_feedback_is_refused_by_field(story: httpx2.AsyncClient, bod
     answer = await story.post(f"/v1/receipts/{served['receipt_id']}/feedback", json=body)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == pointers
-    assert (await story.post("/v1/receipts/ask/feedback", json={})).status_code == 404
+    assert (await story.post("/v1/receipts/ask/feedback", json={"useful": []})).status_code == 404
 
 
 async def test_feedback_raises_and_lowers_what_is_remembered(http: httpx2.AsyncClient) -> None:

@@ -1,0 +1,87 @@
+"""A model that goes away takes the meaning from an answer, not the words; who is in a hurry waits for these alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from context_graph.bootstrap import open_resources
+from context_graph.local.redis_server import embedded_redis
+from context_graph.settings import DeliverySettings, EmbeddingSettings, Settings
+from tests.embedding_server import embedding_server
+from tests.events import event, post_all, settled
+from tests.service import Service, ServiceThread
+
+AWAY = "vectors: the embedder did not answer"
+MISSING = "enrichment has not passed min_position"
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[AsyncExitStack]:
+    """A server of embeddings; closing the stack takes it away."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def http(model: AsyncExitStack, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    """A service of its own that embeds by that server."""
+    served = model.enter_context(embedding_server())
+    async with embedded_redis(tmp_path) as redis:
+        settings = Settings(
+            redis_url=SecretStr(redis.url),
+            data_dir=tmp_path / "data",
+            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
+            embedding=EmbeddingSettings(provider="http", url=served.url, retries=0),
+            log_level="error",
+        )
+        thread = ServiceThread(settings)
+        await asyncio.to_thread(thread.start)
+        try:
+            async with open_resources(settings) as resources:
+                tenant = await resources.tenants.ensure("mine", 1)
+                key = await resources.api_keys.create(tenant.name, name="test")
+            async with Service(thread.url, key, "mine", settings).client() as client:
+                yield client
+        finally:
+            await asyncio.to_thread(thread.stop)
+
+
+async def asked(http: httpx2.AsyncClient, path: str, **body: Any) -> dict[str, Any]:
+    answer = await http.post(path, json={"query": "where is the blue parcel?", **body})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def test_text_is_served_while_the_embedder_is_away(http: httpx2.AsyncClient, model: AsyncExitStack) -> None:
+    await settled(
+        http, await post_all(http, [event(1, event_id="old", payload={"text": "The blue parcel is in Graz."})])
+    )
+    whole = await asked(http, "/v1/search")
+    assert (whole["meta"]["complete"], whole["meta"]["truncated"]) == (True, [])
+    await model.aclose()
+
+    for path, listed in (("/v1/context", "items"), ("/v1/search", "results")):
+        served = await asked(http, path)
+        assert [one["id"] for one in served[listed]] == ["old"]
+        assert (served["meta"]["complete"], served["meta"]["truncated"]) == (False, [AWAY])
+    refused = await http.post("/v1/search", json={"query": "parcel", "mode": "semantic"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "model-unavailable"), "there is nothing else to serve"
+
+    new = await post_all(http, [event(2, event_id="new", payload={"text": "Another blue parcel has come."})])
+    behind = {"min_position": new[0]["position"], "mode": "keyword"}
+    found = await asked(http, "/v1/search", **behind, wait_for="text", wait_ms=60_000)
+    assert {one["id"] for one in found["results"]} == {"old", "new"}
+    assert (found["meta"]["complete"], found["meta"]["behind"]) == (True, ["enrichment"])
+    late = await asked(http, "/v1/search", **behind, wait_ms=50)
+    assert (late["meta"]["complete"], late["meta"]["truncated"]) == (False, [MISSING])
+    graph = await asked(http, "/v1/context", min_position=behind["min_position"], wait_for="graph", wait_ms=60_000)
+    assert MISSING not in graph["meta"]["truncated"]
+    assert "enrichment" in graph["meta"]["behind"]
