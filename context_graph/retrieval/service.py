@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import structlog
 from ulid import ULID
 
-from context_graph.domain.event import EventId, SessionId, TenantId
+from context_graph.domain.event import EventId, SessionId
 from context_graph.domain.filters import Filters
 from context_graph.domain.partition import Tenant
 from context_graph.domain.query import Intent, Understanding, understand
