@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
 from ulid import ULID
 
 from context_graph.domain.event import (
@@ -38,6 +37,7 @@ from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.ingest.exact_json import large_integer
 from context_graph.ingest.quick_check import CheckedEvent, quick_check
+from context_graph.ingest.wording import field_problem
 from context_graph.settings import LedgerSettings
 from context_graph.store import codec
 
@@ -135,7 +135,7 @@ class Validator:
         try:
             event = EventIn.model_validate(raw)
         except ValidationError as error:
-            raise InvalidInput([_field_problem(details) for details in error.errors(include_url=False)]) from error
+            raise InvalidInput([field_problem(details) for details in error.errors(include_url=False)]) from error
         problems: list[FieldProblem] = []
         occurred_at = self._time("occurred_at", event.occurred_at, problems)
         ended_at = None if event.ended_at is None else self._time("ended_at", event.ended_at, problems)
@@ -255,43 +255,10 @@ def _time_problem(field: str, detail: str, code: str = "time") -> FieldProblem:
     return FieldProblem(f"/{field}", detail, "send RFC 3339 with an offset, such as 2026-09-01T09:30:00Z", code)
 
 
-_REMEDIES = {
-    "missing": "add it",
-    "extra_forbidden": "remove it; in an event, what is your own goes inside payload",
-    "string_type": "send a string",
-    "string_too_short": "send a longer string",
-    "string_too_long": "send a shorter string",
-    "int_type": "send a whole number",
-    "bool_type": "send true or false",
-    "list_type": "send an array",
-    "too_long": "send fewer",
-    "literal_error": "send one of these",
-}
-
-
-def _field_problem(details: ErrorDetails) -> FieldProblem:
-    location = [str(part).replace("~", "~0").replace("/", "~1") for part in details["loc"]]
-    code = details["type"]
-    field = location[0] if location else ""
-    detail = "there is no such field here" if code == "extra_forbidden" else details["msg"]
-    if field == "event_type" and code == "string_pattern_mismatch":
-        detail = "an event type is dot-namespaced and lower case"
-        return FieldProblem("/event_type", detail, "send something like user.message or tool.result", code)
-    if code == "string_pattern_mismatch":
-        return FieldProblem("/" + "/".join(location), "it has control characters", "send printable characters", code)
-    if field in {"occurred_at", "ended_at"} and code != "missing":
-        return _time_problem(field, f"{details['msg']}", code)
-    return FieldProblem("/" + "/".join(location) if location else "", detail, _remedy(code, details["msg"]), code)
-
-
-def _remedy(code: str, message: str) -> str:
-    return _REMEDIES.get(code, message.replace("Input should be", "send what is"))
-
-
 def problems_of(error: ValidationError | list[Any], prefix: str = "") -> list[FieldProblem]:
     """Field problems of a pydantic error, for other request bodies; `prefix` is put before each pointer."""
     found = error.errors(include_url=False) if isinstance(error, ValidationError) else error
     return [
         FieldProblem(prefix + problem.pointer, problem.detail, problem.remedy, problem.code)
-        for problem in map(_field_problem, found)
+        for problem in map(field_problem, found)
     ]

@@ -154,3 +154,30 @@ async def test_another_tenant_sees_none_of_it(client: httpx2.AsyncClient, servic
     async with service.client(key) as stranger:
         assert (await stranger.get("/v1/entities")).json()["entities"] == []
         assert (await stranger.get("/v1/entities/org:paypal")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer", "remedy"),
+    [
+        ("/v1/entities/merge", {"entities": ["New York", "place:nyc"]}, "/entities/0", "GET /v1/entities has them"),
+        ("/v1/entities/split", {"entities": ["place:nyc"]}, "/entities", "send 2 or more"),
+        ("/v1/entities/merge", {"entities": "place:nyc"}, "/entities", "send an array"),
+        ("/v1/entities/merge", {"entities": ["place:a", "place:b"], "note": 7}, "/note", "send a string"),
+        ("/v1/entities/merge", {"entities": ["place:a", "place:b"], "why": "x"}, "/why", "remove it"),
+        ("/v1/graph/query", {"start": [{"id": "e1"}], "links": 90}, "/links", "send 50 or less"),
+        ("/v1/graph/query", {"start": [{"id": "e1"}], "min_score": "x"}, "/min_score", "send a number"),
+        ("/v1/graph/query", {"start": [{"id": "e1"}], "edges": ["NEAR"]}, "/edges/0", "'SIMILAR_TO'"),
+        ("/v1/graph/query", {"start": ["e1"]}, "/start/0", "send an object"),
+    ],
+)
+async def test_a_refusal_says_what_to_change(
+    http: httpx2.AsyncClient, path: str, body: dict[str, object], pointer: str, remedy: str
+) -> None:
+    answer = await http.post(path, json=body)
+    assert answer.status_code == 422
+    [problem] = answer.json()["errors"]
+    assert problem["pointer"] == pointer
+    assert remedy in problem["remedy"]
+    assert "nput should" not in answer.text, "no words of the library that checks"
+    label = await http.get("/v1/entities", params={"label": "Person!"})
+    assert "person, org" in label.json()["errors"][0]["remedy"]
