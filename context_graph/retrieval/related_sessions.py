@@ -155,7 +155,7 @@ def related_edge(session_id: str, other: RelatedSession) -> Edge:
 
 def _related(other: str, shared: Sequence[Shared], near: tuple[float, Position] | None) -> RelatedSession:
     together = math.fsum(one.weight for one in shared)
-    alike = 0.0 if near is None else near[0]
+    alike = 0.0 if near is None else min(1.0, near[0])  # halves of floats: a cosine may be 1.0006
     shown = sorted(shared, key=lambda one: (-one.weight, one.entity_id))[:_SHOWN]
     positions = [event.position for one in shown for event in (one.here, one.there)]
     positions += [] if near is None else [near[1]]

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
+from context_graph.bootstrap import Resources
+from context_graph.resolution.entities import Entities
+from context_graph.retrieval.forgotten import ForgottenNodes
+from context_graph.retrieval.neighbours import Neighbours
+from context_graph.retrieval.related_sessions import RelatedSessions
+from context_graph.store.forgotten import Forgotten
+from context_graph.store.mentions import Mentions
+from context_graph.store.queries import Searcher
+from context_graph.store.receipts import ReceiptIndex
+from context_graph.store.timelines import Timelines
 from tests.events import event, post_all, settled
+from tests.forgetting import append, lived
+from tests.integration.test_forgetting import HERE, OLD, in_graph, said, told
 from tests.integration.test_graph_api import ask
 
 TOLD = {
@@ -73,3 +86,31 @@ async def test_a_graph_query_follows_them_and_an_erasure_takes_them(
     assert erased.json()["state"] == "done", erased.text
     assert await related(http, "refund") == []
     assert [one["session_id"] for one in await related(http, "letter")] == ["more"]
+
+
+async def test_forgotten_sessions_stay_related_by_their_summaries(
+    resources: Resources,
+) -> None:
+    """Two tell the same in the same words, one of something else; of none of them an event is left."""
+    await told(resources, count=0)
+    for session in ("one", "same", "else"):
+        lines = "Ships need repair in spring." if session == "else" else "Parcels went from Lisbon to Porto by train."
+        await append(
+            resources, HERE, [replace(said(session, i), payload={"text": f"{lines} Round {i}."}) for i in range(8)]
+        )
+    await lived(resources, HERE, OLD)
+    assert await in_graph(resources) == set()
+    tenant = await resources.tenants.ensure("default", 1)
+    found = await _of(resources).of(tenant, "one", 10, 0.0, None)
+    assert [(one.session_id, one.similarity, one.shared) for one in found] == [("same", found[0].score, ())]
+    assert 0.99 < found[0].score <= 1
+    [back] = await _of(resources).of(tenant, "same", 10, 0.0, None)
+    assert (back.session_id, back.score, back.position) == ("one", found[0].score, found[0].position)
+
+
+def _of(resources: Resources) -> RelatedSessions:
+    redis, graph, live = resources.derived_redis, resources.graph, resources.generations.live
+    memory = ForgottenNodes(resources.ledger, Forgotten(redis, graph))
+    neighbours = Neighbours(graph, Timelines(redis, graph), ReceiptIndex(redis, graph), Mentions(redis, graph), memory)
+    entities = Entities(resources.index.entities, resources.ledger, lambda: 0)
+    return RelatedSessions(resources.index, Searcher(redis, live), neighbours, entities)
