@@ -203,6 +203,7 @@ class ConsolidationSettings(BaseModel):
     episode_gap_seconds: int = Field(default=1800, ge=1, description="silence that ends an episode")
     summary_sentences: int = Field(default=4, ge=1, le=50, description="sentences of a session's summary")
     min_events: int = Field(default=6, ge=1, description="events below which a session gets no summary")
+    scopes: bool = Field(default=False, description="whether agents and people get summaries over their sessions")
     slice_seconds: float = Field(
         default=300.0, gt=0, description="seconds that a pass works on a partition before the others have their turn"
     )

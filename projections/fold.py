@@ -69,8 +69,14 @@ def _fold_derived(delta: GraphDelta, event: LedgerEvent) -> None:
 
 
 def _fold_summary(delta: GraphDelta, event: LedgerEvent) -> None:
-    if not event.erased:
-        delta.put_summary(_summary(event))
+    if event.erased:
+        return
+    summary = _summary(event)
+    delta.put_summary(summary)
+    payload = event.envelope.payload
+    if isinstance(payload, dict) and "sessions" in payload:
+        people, sessions = _strings(payload.get("people")), _strings(payload["sessions"])
+        delta.events[summary.id] = replace(delta.events[summary.id], people=people, sessions=sessions)
 
 
 def _fold_receipt(delta: GraphDelta, event: LedgerEvent) -> None:
@@ -86,8 +92,7 @@ def _fold_receipt(delta: GraphDelta, event: LedgerEvent) -> None:
         delta.put_receipt("agent", envelope.agent_id, member)
     else:
         delta.put_receipt("session", envelope.session_id, member)
-    people = envelope.payload.get("people") if isinstance(envelope.payload, dict) else None
-    told_of = tuple(person for person in people if isinstance(person, str)) if isinstance(people, list) else ()
+    told_of = _strings(envelope.payload.get("people") if isinstance(envelope.payload, dict) else None)
     delta.events[envelope.event_id] = replace(delta.events[envelope.event_id], people=told_of)
     for person in told_of:
         delta.put_receipt("user", person, member)
@@ -145,6 +150,10 @@ def _summary(event: LedgerEvent) -> SummaryNode:
         raise PermanentError(f"summary {event.envelope.event_id!r} has no scope or no sentences in its payload")
     cited = (identifier for sentence in sentences for identifier in _cited(sentence))
     return SummaryNode(event.envelope.event_id, scope, event.position, tuple(dict.fromkeys(cited)))
+
+
+def _strings(value: JsonValue) -> tuple[str, ...]:
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def _cited(sentence: JsonValue) -> list[str]:

@@ -75,6 +75,16 @@ class Edge:
         return self.source, self.target, self.type
 
 
+def _told_of(event: EventNode) -> Iterator[Edge]:
+    """What a derived event is about: a summary about its session or those it was made from, a fact about a person."""
+    here = NodeId("event", event.id)
+    if event.event_type == SUMMARY_TYPE:
+        for session_id in event.sessions or (event.session_id,):
+            yield Edge(here, NodeId("session", session_id), "SUMMARIZES", event.position)
+    if event.event_type == FACT_TYPE and event.user_id is not None:
+        yield Edge(here, NodeId("user", event.user_id), "ABOUT", event.position)
+
+
 def membership(event: EventNode, mentioned: tuple[Mentioned, ...]) -> Iterator[Edge]:
     """The edges that an event's own fields say, its causes among them."""
     here = NodeId("event", event.id)
@@ -87,10 +97,7 @@ def membership(event: EventNode, mentioned: tuple[Mentioned, ...]) -> Iterator[E
         known = () if derived else (("explicit", True),)
         yield Edge(here, NodeId("event", cause), "DERIVED_FROM" if derived else "CAUSED_BY", event.position, known)
     if derived:
-        if event.event_type == SUMMARY_TYPE:
-            yield Edge(here, NodeId("session", event.session_id), "SUMMARIZES", event.position)
-        if event.event_type == FACT_TYPE and event.user_id is not None:
-            yield Edge(here, NodeId("user", event.user_id), "ABOUT", event.position)
+        yield from _told_of(event)
         return
     names: tuple[tuple[NodeKind, str | None], ...] = (
         ("session", event.session_id), ("agent", event.agent_id), ("user", event.user_id), ("tool", event.tool_name),

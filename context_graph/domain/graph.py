@@ -51,7 +51,9 @@ class EventNode:
     ended_at: int | None = None
     causes: tuple[str, ...] = ()
     people: tuple[str, ...] = ()
-    """Of a receipt: whom the events that it served are about."""
+    """Of a receipt: whom the events that it served are about. Of a summary over sessions: whom these are about."""
+    sessions: tuple[str, ...] = ()
+    """Of a summary over sessions: those that were read."""
 
 
 def node_of(event: LedgerEvent) -> EventNode:

@@ -14,6 +14,7 @@ from typing import Any
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.text import session_scope
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.graph import Graph
 from context_graph.store.ledger import Ledger
@@ -22,6 +23,7 @@ _PAGE = 500  # events read at once; sessions looked at at once
 
 _FIELDS = ("count", "last", "rules")
 _FACTS = ("facts", "facts_through")
+_SCOPE = "sources"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,41 @@ class ConsolidationStore:
         while page := await self._graph.timeline(partition, "session", session_id, start=start, limit=_PAGE):
             yield await self._ledger.at(partition, [entry.position.stream_id for entry in page])
             start += len(page)
+
+    async def sources(
+        self, partition: Partition
+    ) -> AsyncIterator[list[tuple[str, list[str], tuple[str, Position] | None]]]:
+        """Every session in pages, as `sessions`: who and what is in it (`user:nadia`), and its newest summary."""
+        start = 0
+        keys = await self._graph.keys(partition)
+        while page := await self._graph.registry(partition, "session", start=start, limit=_PAGE):
+            pipe: Any = self._redis.pipeline(transaction=False)
+            for session_id, _ in page:
+                pipe.hkeys(keys.session(session_id))
+                pipe.hmget(keys.summary(session_scope(session_id)), "id", "order")
+            with store_errors("looking at summaries"):
+                answers: list[Any] = await pipe.execute()
+            found = []
+            for place, (session_id, _) in enumerate(page):
+                names, (summary, order) = answers[2 * place : 2 * place + 2]
+                at = None if order is None else Position.of_sort_key(partition.bucket, order.decode())
+                known = None if at is None else (summary.decode(), at)
+                found.append((session_id, sorted(name.decode() for name in names), known))
+            yield found
+            start += len(page)
+
+    async def scope_seen(self, partition: Partition, scope: str) -> str | None:
+        """What an agent's or a person's summary was last made of."""
+        key = (await self._graph.keys(partition)).consolidated(scope)
+        with store_errors("looking at a scope"):
+            seen: Any = await self._redis.hget(key, _SCOPE)
+        return None if seen is None else seen.decode()
+
+    async def remember_scope(self, partition: Partition, scope: str, seen: str) -> None:
+        """What it was made of now. A session of that name has other fields under this key."""
+        key = (await self._graph.keys(partition)).consolidated(scope)
+        with store_errors("remembering a scope"):
+            await self._redis.hset(key, _SCOPE, seen)
 
     async def remember_facts(self, partition: Partition, session_id: str, through: Position, seen: str | None) -> None:
         """Up to where a session was read for facts; `seen`: that this is all there was."""

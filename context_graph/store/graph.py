@@ -22,11 +22,12 @@ from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.graph_records import GraphRecords
 from context_graph.store.keys import GraphKeys
 
-EVENT_PEOPLE = "people"
+EVENT_PEOPLE, EVENT_SESSIONS = "people", "sessions"
 _REMOVED_AT_ONCE = 1000  # keys
 _OPTIONAL = ("user_id", "tool_name", "status", "trace_id")
 EVENT_FIELDS = (
-    "pos", "type", "session", "agent", "occurred", "origin", *_OPTIONAL, "ended", "causes", EVENT_PEOPLE,
+    "pos", "type", "session", "agent", "occurred", "origin", *_OPTIONAL, "ended", "causes",
+    EVENT_PEOPLE, EVENT_SESSIONS,
 )  # fmt: skip
 """Stage 1's fields of an event's hash."""
 
@@ -219,6 +220,8 @@ def event_fields(node: EventNode) -> list[str | int | bytes]:
         fields += ("causes", orjson.dumps(node.causes))
     if node.people:
         fields += (EVENT_PEOPLE, orjson.dumps(node.people))
+    if node.sessions:
+        fields += (EVENT_SESSIONS, orjson.dumps(node.sessions))
     return fields
 
 
@@ -237,6 +240,7 @@ def _event_node(event_id: str, fields: dict[bytes, bytes]) -> EventNode | None:
         ended_at=int(fields[b"ended"]) if b"ended" in fields else None,
         causes=tuple(orjson.loads(fields[b"causes"])) if b"causes" in fields else (),
         people=tuple(orjson.loads(fields[b"people"])) if b"people" in fields else (),
+        sessions=tuple(orjson.loads(fields[b"sessions"])) if b"sessions" in fields else (),
         **text,
     )
 

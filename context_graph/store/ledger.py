@@ -42,9 +42,9 @@ if redis.call('GET', table.remove(KEYS)) ~= token then return {'fenced'} end
 class Appendable(NamedTuple):
     """An event ready to append: its id, its session, its canonical JSON.
 
-    `people` are those it tells about beside its own `user_id` (a summary of many): it can be read as long as none of
-    them is erased. `clear`: kept in the clear whatever the settings say, because it says nothing about anybody.
-    `fields`: what `body` was made of, for who has it at hand; sealing then need not read the body.
+    `people` are those it tells about beside its own `user_id`, `sessions` those beside its own (a summary of many): it
+    can be read as long as none of them is erased. `clear`: kept in the clear whatever the settings say, because it says
+    nothing about anybody. `fields`: what `body` was made of, for who has it at hand; sealing then need not read it.
     """
 
     event_id: EventId
@@ -53,6 +53,7 @@ class Appendable(NamedTuple):
     people: tuple[str, ...] = ()
     clear: bool = False
     fields: Mapping[str, Any] | None = None
+    sessions: tuple[str, ...] = ()
 
 
 class Appended(NamedTuple):

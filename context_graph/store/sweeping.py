@@ -28,7 +28,7 @@ from context_graph.domain.erasure import Removal, Subject
 from context_graph.domain.graph import split_member
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.domain.text import SUMMARY_ID_PREFIX
+from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.store import documents as fields
 from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
@@ -40,6 +40,7 @@ from context_graph.store.index import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
 from context_graph.store.learned_records import LearnedSweep
 from context_graph.store.sweeping_records import RecordSweep
+from context_graph.store.sweeping_scopes import ScopeSweep
 
 _PAGE = 500
 _SCAN = 2000  # keys looked at in a round trip
@@ -82,6 +83,7 @@ class Sweeper:
         self._records = RecordSweep(derived)
         self._decisions = DecisionSweep(ledger, derived)
         self._learned = LearnedSweep(derived)
+        self._scopes = ScopeSweep(ledger, derived)
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
@@ -130,6 +132,8 @@ class Sweeper:
         if subject.kind == "user":
             await self._forget_user(keys, subject.id, tally)
         tally.removed["receipts"] += await self._records.sweep(keys, subject, tally.sessions)
+        fed = keys.generation in (await self._tables.read(partition.tenant)).fed
+        tally.removed["summaries"] += await self._scopes.sweep(keys, subject, fed=fed)
         tally.removed["facts"] += await self._learned.sweep(keys, subject)
         tally.removed["decisions"] += await self._decisions.sweep(keys)
         await self._drop_summaries(keys, tombstone, tally)
@@ -165,7 +169,8 @@ class Sweeper:
                 return
             seen |= ids
             summaries = {doc_id for doc_id in ids if doc_id.startswith(SUMMARY_ID_PREFIX)}
-            tally.sessions |= {doc_id.removeprefix(SUMMARY_ID_PREFIX + "session/") for doc_id in summaries}
+            of_session = SUMMARY_ID_PREFIX + session_scope("")
+            tally.sessions |= {doc_id.removeprefix(of_session) for doc_id in summaries if doc_id.startswith(of_session)}
             await self._remove(keys, subject, dict.fromkeys(ids - summaries), tally)
 
     async def _remove(self, keys: GraphKeys, subject: Subject, ids: dict[str, str | None], tally: _Tally) -> None:

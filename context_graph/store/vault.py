@@ -35,7 +35,7 @@ from context_graph.store.data_keys import DataKeys
 from context_graph.store.keys import PartitionKeys
 from context_graph.store.sealing import NONCE_BYTES, EventKey
 
-_About = tuple["str | None", tuple[str, ...], str]
+_About = tuple["str | None", tuple[str, ...], tuple[str, ...]]
 
 
 class Sealable(Protocol):
@@ -51,6 +51,8 @@ class Sealable(Protocol):
     def clear(self) -> bool: ...
     @property
     def fields(self) -> Mapping[str, Any] | None: ...
+    @property
+    def sessions(self) -> tuple[str, ...]: ...
 
 
 class Sealed(NamedTuple):
@@ -209,11 +211,11 @@ class Vault:
         if event.clear or not (self.seals_sessions or event.people or b'"user_id":' in event.body):
             return None, None
         fields: Mapping[str, Any] = orjson.loads(event.body) if event.fields is None else event.fields
-        return fields, (fields.get("user_id"), event.people, event.session_id)
+        return fields, (fields.get("user_id"), event.people, (event.session_id, *event.sessions))
 
-    def _subjects(self, user_id: str | None, people: tuple[str, ...], session_id: str) -> set[Subject]:
+    def _subjects(self, user_id: str | None, people: tuple[str, ...], sessions: tuple[str, ...]) -> set[Subject]:
         subjects = {Subject("user", person) for person in (user_id, *people) if person is not None}
-        return subjects | {Subject("session", session_id)} if self.seals_sessions else subjects
+        return subjects | {Subject("session", name) for name in sessions} if self.seals_sessions else subjects
 
     async def _hidden(self, partition: Partition, plain: Sequence[bytes]) -> dict[bytes, Opened]:
         """Of events stored before sealing was on, those whose subject has been erased since; nearly always none."""
@@ -224,7 +226,7 @@ class Vault:
             known = codec.identity(body)
             fields: dict[str, Any] = orjson.loads(body) if known is not None else {}
             if known is not None and fields.get("event_type") != ERASURE_TYPE:
-                subjects[body] = self._subjects(fields.get("user_id"), (), known[1])
+                subjects[body] = self._subjects(fields.get("user_id"), (), (known[1],))
         tags = await self.keys.tags(partition, {subject for group in subjects.values() for subject in group})
         if not tags:
             return {}

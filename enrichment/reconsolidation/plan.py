@@ -73,13 +73,15 @@ class ConsolidationPlan:
     episodes: int
     people: tuple[str, ...] = ()
     """Whom the session's events are about: the summary goes with any of them."""
+    sessions: tuple[str, ...] = ()
+    """Of a summary over sessions: those that were read. It goes with any of them too."""
 
     def under_another_id(self, behind: str) -> Envelope:
         """The same summary as a new event, for when an older one with this content is no longer the newest.
 
         `behind` names the summary that came between (its position), which keeps the id deterministic.
         """
-        return replace(self.summary, event_id=_event_id(self.scope, f"{self.input_hash}:{behind}"))
+        return replace(self.summary, event_id=event_id_of(self.scope, f"{self.input_hash}:{behind}"))
 
 
 def scope_of(session_id: str) -> str:
@@ -89,7 +91,7 @@ def scope_of(session_id: str) -> str:
 
 def written_id(reading: SessionReading, rules: Rules) -> EventId:
     """The id of the summary that the rules' model would write of this reading."""
-    return _event_id(scope_of(reading.session_id), _input_hash(reading, rules) + ":written")
+    return event_id_of(scope_of(reading.session_id), _input_hash(reading, rules) + ":written")
 
 
 def existing(reading: SessionReading, rules: Rules, summary: Envelope) -> ConsolidationPlan:
@@ -117,7 +119,7 @@ def plan_session(
     episodes = cut(reading.moments, rules.gap_seconds, reading.words)
     head: dict[str, JsonValue] = {
         "scope": scope,
-        **_method(rules, written),
+        **method_of(rules, written),
         "covers": _covers(reading),
         "input_hash": input_hash,
         "text_version": TEXT_VERSION,
@@ -125,7 +127,7 @@ def plan_session(
     if isinstance(written, Written):
         event_id = written_id(reading, rules)
     else:
-        event_id = _event_id(scope, input_hash + (f":{written.reason}" if written is not None else ""))
+        event_id = event_id_of(scope, input_hash + (f":{written.reason}" if written is not None else ""))
     summary = Envelope(
         event_id=event_id,
         event_type=SUMMARY_TYPE,
@@ -141,7 +143,7 @@ def plan_session(
     )
 
 
-def _method(rules: Rules, written: Written | Unwritten | None) -> dict[str, JsonValue]:
+def method_of(rules: Rules, written: Written | Unwritten | None) -> dict[str, JsonValue]:
     """How the sentences were made, and by what."""
     if written is None:
         return {"method": "extractive"}
@@ -155,7 +157,8 @@ def _input_hash(reading: SessionReading, rules: Rules) -> str:
     return blake2b(reading.fingerprint + rules.digest.encode(), digest_size=16).hexdigest()
 
 
-def _event_id(scope: str, identity: str) -> EventId:
+def event_id_of(scope: str, identity: str) -> EventId:
+    """The id of a summary that follows from what `identity` says."""
     return EventId("summary-" + blake2b(f"{scope}\x00{identity}".encode(), digest_size=16).hexdigest())
 
 

@@ -10,7 +10,7 @@ longer the newest, appends it under another id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from context_graph.bootstrap import Resources
 from context_graph.domain.document import filter_tag
 from context_graph.domain.event import Envelope
 from context_graph.domain.partition import Partition
+from context_graph.domain.position import Position
 from context_graph.errors import LeaseLostError, TemporaryError
 from context_graph.store import codec
 from context_graph.store.consolidation import ConsolidationStore, SessionState
@@ -30,8 +31,9 @@ from enrichment.importance import importance_of
 from enrichment.reconsolidation.facts_pass import FactsPass
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, existing, plan_session, written_id
 from enrichment.reconsolidation.reading import SessionReading
+from enrichment.reconsolidation.scopes_pass import ScopesPass
 from enrichment.reconsolidation.writing import Unwritten, Writer, Written
-from enrichment.reconsolidation.written import lines_of
+from enrichment.reconsolidation.written import Line, lines_of
 
 LEASE = "consolidation"
 LEASE_MS = 60_000
@@ -54,6 +56,8 @@ class Outcome:
     """Of the others: those that a language model is to read as soon as it can."""
     facts: int = 0
     """Facts and preferences that were noted."""
+    scopes: int = 0
+    """Agents and people that were summarised."""
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -64,6 +68,7 @@ class Outcome:
             self.busy + other.busy,
             self.waiting + other.waiting,
             self.facts + other.facts,
+            self.scopes + other.scopes,
         )
 
     @property
@@ -77,6 +82,7 @@ class Outcome:
             (self.busy, "busy elsewhere"),
             (self.waiting, "waiting for the language model"),
             (self.facts, "facts noted"),
+            (self.scopes, "agents and people summarised"),
         )
         return ", ".join(parts + [f"{count} {what}" for count, what in rest if count])
 
@@ -120,6 +126,7 @@ class _Pass:
         self._rules = rules if writer is not None else replace(rules, model=None)
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
         self._writer = writer
+        self._newest: dict[str, tuple[str, Position]] = {}
         self._facts: FactsPass | None = None
         if writer is not None and resources.settings.llm.facts:
             self._facts = FactsPass(resources, lease, writer, self._held)
@@ -134,8 +141,22 @@ class _Pass:
             for state in sorted(page, key=lambda state: -new.get(filter_tag(state.session_id), 0)):
                 if not stop.is_set():
                     total += await self._session(state, stop)
+        if self._resources.settings.consolidation.scopes and not stop.is_set():
+            total += await self._scopes(stop)
         log.info("consolidated", partition=str(self._partition), fence=self._lease.fence, outcome=total.words)
         return total
+
+    async def _scopes(self, stop: asyncio.Event) -> Outcome:
+        async def append(plan: ConsolidationPlan) -> bool:
+            return (await self._append(plan)).summarised > 0
+
+        async def ask(lines: Sequence[Line]) -> Written | Unwritten:
+            assert self._writer is not None
+            return await self._held(self._writer.write(self._partition.tenant, lines, self._rules.sentences))
+
+        scopes = ScopesPass(self._resources, self._partition, self._rules, append, ask if self._writer else None)
+        written, waiting = await scopes.run(self._newest, stop)
+        return Outcome(scopes=written, waiting=waiting)
 
     async def _session(self, state: SessionState, stop: asyncio.Event) -> Outcome:
         try:
@@ -208,8 +229,12 @@ class _Pass:
     async def _append_once(self, plan: ConsolidationPlan) -> Appended:
         await self._hold()
         summary = plan.summary
-        event = Appendable(summary.event_id, summary.session_id, codec.encode(summary), people=plan.people)
+        event = Appendable(
+            summary.event_id, summary.session_id, codec.encode(summary), people=plan.people, sessions=plan.sessions
+        )
         (appended,) = await self._resources.ledger.append(self._partition, [event], self._lease)
+        if appended.status == "created":
+            self._newest[summary.session_id] = (summary.event_id, appended.position)
         if appended.status == "conflict" and _is_written(summary):
             log.info("summary written by another pass", event_id=summary.event_id)  # the first one stands
         elif appended.status == "conflict":

@@ -1,0 +1,82 @@
+"""The sweep of summaries of agents and people: they quote several sessions, and are sealed with all of these keys.
+
+Of a scope's summaries exactly those go that were made from the subject's; their nodes say so. Where the newest goes,
+the newest that can still be read is what a rebuild would show, so its event is given to the stages once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from context_graph.domain.erasure import Subject
+from context_graph.domain.stages import stages_of
+from context_graph.domain.text import SUMMARY_ID_PREFIX
+from context_graph.store.connection import RedisClient
+from context_graph.store.graph import EVENT_PEOPLE, EVENT_SESSIONS
+from context_graph.store.keys import GraphKeys, PartitionKeys
+
+_SCAN = 2000
+_SCOPES = ("user/", "agent/")
+_AT = 17  # characters of a member that say where
+
+
+class ScopeSweep:
+    """Sweeps the scopes of any partition."""
+
+    def __init__(self, ledger: RedisClient, derived: RedisClient) -> None:
+        self._ledger = ledger
+        self._derived = derived
+
+    async def sweep(self, keys: GraphKeys, subject: Subject, *, fed: bool) -> int:
+        """How many summaries went. `fed`: whether stages write this generation. Scans; safe to repeat."""
+        swept = 0
+        for scope in await self._named(keys):
+            swept += await self._leave(keys, scope, subject)
+            if fed:
+                await self._show_newest(keys, scope)
+        return swept
+
+    async def _named(self, keys: GraphKeys) -> list[str]:
+        """Every scope that has summaries."""
+        found = set[str]()
+        for kind in _SCOPES:
+            name: Any
+            async for name in self._derived.scan_iter(match=keys.versions(kind) + "*", count=_SCAN):
+                found.add(name.decode().removeprefix(keys.versions("")))
+        return sorted(found)
+
+    async def _leave(self, keys: GraphKeys, scope: str, subject: Subject) -> int:
+        members: Any = await self._derived.zrange(keys.versions(scope), 0, -1)
+        names = [member.decode() for member in members]
+        pipe = self._derived.pipeline(transaction=False)
+        about = EVENT_PEOPLE if subject.kind == "user" else EVENT_SESSIONS
+        for name in names:
+            pipe.hget(keys.event(name[_AT:]), about)
+        pipe.hget(keys.summary(scope), "order")
+        *told, newest = await pipe.execute()
+        gone = [name for name, ids in zip(names, told, strict=True) if ids and subject.id in orjson.loads(ids)]
+        if not gone:
+            return 0
+        drop = self._derived.pipeline(transaction=True)
+        if newest is not None and newest.decode() in {name[:_AT] for name in gone}:
+            document = SUMMARY_ID_PREFIX + scope
+            drop.delete(keys.summary(scope), keys.document(document), *keys.vectors(document), keys.consolidated(scope))
+        drop.zrem(keys.versions(scope), *gone)
+        for name in gone:
+            drop.hdel(keys.event(name[_AT:]), EVENT_PEOPLE, EVENT_SESSIONS)
+        await drop.execute()
+        return len(gone)
+
+    async def _show_newest(self, keys: GraphKeys, scope: str) -> None:
+        pipe = self._derived.pipeline(transaction=False)
+        pipe.exists(keys.summary(scope))
+        pipe.zrange(keys.versions(scope), -1, -1)
+        shown, newest = await pipe.execute()
+        if shown or not newest:
+            return
+        again = self._ledger.pipeline(transaction=True)
+        for stage in stages_of(keys.generation):
+            again.zadd(PartitionKeys(keys.partition).again(stage.group), {newest[0][:_AT].decode(): 0}, nx=True)
+        await again.execute()
