@@ -150,7 +150,7 @@ async def test_working_memory_shows_what_holds_of_the_person_in_scope(tea: Tea, 
     assert asked > usual
 
 
-@pytest.mark.parametrize("form", ["json", "markdown", "messages", "anthropic"])
+@pytest.mark.parametrize("form", ["markdown", "anthropic"])
 async def test_a_profile_stays_within_the_budget_and_its_receipt_gives_it_back(
     tea: Tea, http: httpx2.AsyncClient, form: str
 ) -> None:
