@@ -39,8 +39,8 @@ bench: setup ## the benchmarks: JSON with ratios against floors measured in the 
 quality-entities: setup ## mentions on WNUT17 and hand-labelled events, resolution on labelled pairs
 	$(BIN)/python -m tests.quality.entities
 
-quality: setup ## retrieval quality on the development data, beside its baselines: JSON and a table
-	$(BIN)/python -m tests.quality
+quality: setup ## retrieval quality on the development data, beside its baselines (ARGS=--ablate: what each channel adds)
+	$(BIN)/python -m tests.quality $(ARGS)
 
 quality-lineage: setup ## every explicit cause of real transcripts found, nothing invented
 	$(BIN)/python -m tests.quality.lineage

@@ -1,8 +1,9 @@
 """`python -m tests.quality [SET …]`: the development sets through the real HTTP API, beside the baselines.
 
 Every turn is posted, waited for by `min_position`, then every question is asked of `/v1/search` and of `/v1/context`
-with four budgets. JSON goes to `.quality/latest.json` and stdout, a table to stderr. Without the data it says so and
-ends well.
+with four budgets. `--ablate` says instead what each channel adds, cross-validated over the conversations of pools that
+`python -m tests.quality.pools` has recorded, with 95 % intervals over conversations. JSON goes to
+`.quality/latest.json` and stdout, a table to stderr. Without the data it says so and ends well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 import orjson
 
 from tests.quality import baselines
+from tests.quality.fit import ablation
 from tests.quality.metrics import interval, ndcg, recall, within_budget
+from tests.quality.recorded import pool_file
 from tests.quality.sets import SETS, Conversation, Question
 from tests.quality.stand import RUNS, Asked, open_stand
 
@@ -154,7 +157,11 @@ def main() -> None:
     """Measure the sets named, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
     parser.add_argument("sets", nargs="*", choices=[[], *SETS], default=[], help="default: all")
+    parser.add_argument("--ablate", action="store_true", help="what each channel adds, by the recorded pools alone")
     asked = parser.parse_args()
+    if asked.ablate:
+        sys.stdout.write(ablation([name for name in asked.sets or list(SETS) if pool_file(name).is_file()]))
+        return
     whole: dict[str, Any] = {}
     for name in asked.sets or list(SETS):
         path, read = SETS[name]

@@ -18,19 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from context_graph.retrieval.ranking import FEATURES, chances_of, features_of
-from tests.quality.metrics import ndcg, recall, within_budget
+from tests.quality.metrics import interval, ndcg, recall, within_budget
 from tests.quality.recorded import Question, load
 
 Floats: TypeAlias = NDArray[np.float64]
-Rows: TypeAlias = dict[str, list[tuple[str, list[float]]]]
-"""By set: the category and the columns of each question."""
+Rows: TypeAlias = dict[str, list[tuple[str, str, list[float]]]]
+"""By set: the category, the conversation and the columns of each question."""
 
 _FOLDS = 5
 _RIDGE = 3.0  # on standardised features; 1 and 10 give the same figures within 0.003
 _STEPS = 40
-_BUDGET = 1000
+_BUDGETS = (500, 1000, 2000, 4000)
 _ALPHA = 0.8  # as retrieval/pack.py
-_COLUMNS = ("R@5", "R@10", "R@20", "nDCG@10", "tok1k")
+_COLUMNS = ("R@5", "R@10", "R@20", "nDCG@10", "tok500", "tok1k", "tok2k", "tok4k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def measured(sample: Sample, weights: Readings) -> list[float]:
     packed = [int(i) for i in np.argsort(-(scores - _ALPHA * np.log(q.tokens)), kind="stable")]
     evidence = inside | {-1 - n for n in range(q.evidence - len(inside))}
     row = [recall(ranking, evidence, k) for k in (5, 10, 20)] + [ndcg(ranking, evidence)]
-    return [*row, within_budget(packed, q.tokens, inside, _BUDGET) * share]
+    return [*row, *(within_budget(packed, q.tokens, inside, budget) * share for budget in _BUDGETS)]
 
 
 def cross_validated(samples: Sequence[Sample], left_out: str = "") -> Rows:
@@ -132,7 +132,9 @@ def cross_validated(samples: Sequence[Sample], left_out: str = "") -> Rows:
         weights = fit_both([s for s in samples if s.fold != fold], left_out)
         for s in samples:
             if s.fold == fold:
-                found.setdefault(s.set_name, []).append((s.question.category, measured(s, weights)))
+                found.setdefault(s.set_name, []).append(
+                    (s.question.category, s.question.conversation, measured(s, weights))
+                )
     return found
 
 
@@ -150,8 +152,8 @@ def main() -> None:
     for name in asked.sets if len(asked.sets) > 1 else ():
         weights = fit_both([s for s in samples if s.set_name == name])
         _show(f"fitted on {name}", _with([s for s in samples if s.set_name != name], weights))
-    for channel in dict.fromkeys(f.channel for f in FEATURES if f.source == "fitted") if asked.ablate else ():
-        _show(f"without {channel}", cross_validated(samples, channel))
+    if asked.ablate:
+        print(ablation(asked.sets))
     for feature, weight, broad in zip(FEATURES, *fit_both(samples), strict=True):
         print(f"  {feature.name:16} now {feature.weight:6.2f} {feature.broad:6.2f}  fitted {weight:6.2f} {broad:6.2f}")
 
@@ -159,18 +161,54 @@ def main() -> None:
 def _with(test: Sequence[Sample], weights: Readings) -> Rows:
     found: Rows = {}
     for s in test:
-        found.setdefault(s.set_name, []).append((s.question.category, measured(s, weights)))
+        found.setdefault(s.set_name, []).append((s.question.category, s.question.conversation, measured(s, weights)))
     return found
+
+
+def _spread(rows: Sequence[tuple[str, str, list[float]]]) -> list[tuple[float, float]]:
+    """Mean and half of the 95 % interval (bootstrap over conversations) of each column."""
+    found = []
+    for column in range(len(_COLUMNS)):
+        groups: dict[str, list[float]] = {}
+        for _, conversation, row in rows:
+            groups.setdefault(conversation, []).append(row[column])
+        mean, low, high = interval(groups)
+        found.append((mean, (high - low) / 2))
+    return found
+
+
+def differences(whole: Rows, without: Rows) -> dict[str, list[tuple[float, float, float]]]:
+    """By set and column what leaving out costs, with its 95 % interval: question by question, by conversation."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for name, rows in whole.items():
+        pairs = list(zip(rows, without[name], strict=True))
+        for column in range(len(_COLUMNS)):
+            groups: dict[str, list[float]] = {}
+            for (_, conversation, one), (_, _, other) in pairs:
+                groups.setdefault(conversation, []).append(other[column] - one[column])
+            found.setdefault(name, []).append(interval(groups))
+    return found
+
+
+def ablation(sets: Sequence[str]) -> str:
+    """Each channel left out in turn and the rest fitted anew, by recorded pools: a table of what that changes."""
+    samples = [s for name in sets for s in samples_of(name)]
+    whole = cross_validated(samples)
+    lines = [f"{'left out':12} {'set':7} " + " ".join(f"{column:>22}" for column in _COLUMNS)]
+    for channel in dict.fromkeys(f.channel for f in FEATURES if f.source == "fitted"):
+        for name, row in differences(whole, cross_validated(samples, channel)).items():
+            cells = " ".join(f"{mean:+.3f} ({low:+.3f} {high:+.3f})".rjust(22) for mean, low, high in row)
+            lines.append(f"{channel:12} {name:7} {cells}")
+    return "\n".join(lines) + "\n"
 
 
 def _show(title: str, rows: Rows, *, by_category: bool = False) -> None:
     for name, measured_rows in rows.items():
-        means = np.mean([row for _, row in measured_rows], axis=0)
-        print(f"{title:22} {name:7}", " ".join(f"{value:.3f}" for value in means))
-        categories = sorted({category for category, _ in measured_rows})
+        print(f"{title:22} {name:7}", " ".join(f"{value:.3f} ±{half:.3f}" for value, half in _spread(measured_rows)))
+        categories = sorted({category for category, _, _ in measured_rows})
         if by_category and len(categories) > 1:
             for category in categories:
-                own = np.mean([row for kind, row in measured_rows if kind == category], axis=0)
+                own = np.mean([row for kind, _, row in measured_rows if kind == category], axis=0)
                 print(f"{'':22} {category:12}", " ".join(f"{value:.3f}" for value in own))
 
 
