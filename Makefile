@@ -7,7 +7,7 @@ LOCK := deploy/locks/dev.txt
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: up setup test lint bench quality quality-entities quality-lineage lock clean
+.PHONY: up setup test lint bench quality quality-entities quality-lineage quality-links lock clean
 .DEFAULT_GOAL := up
 
 up: setup ## start everything, ingest the sample, show working memory, stay up until Ctrl-C
@@ -41,6 +41,9 @@ quality-entities: setup ## mentions on WNUT17 and hand-labelled events, resoluti
 
 quality: setup ## retrieval quality on the development data, beside its baselines (ARGS=--ablate: what each channel adds)
 	$(BIN)/python -m tests.quality $(ARGS)
+
+quality-links: setup ## what the threshold of SIMILAR_TO lets through
+	$(BIN)/python -m tests.quality.links
 
 quality-lineage: setup ## every explicit cause of real transcripts found, nothing invented
 	$(BIN)/python -m tests.quality.lineage

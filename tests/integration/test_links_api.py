@@ -46,7 +46,7 @@ async def test_similar_events_are_linked_from_both_ends_and_whatever_came_first(
     [edge] = forth
     assert {edge["source"], edge["target"]} == {"e0", "e2"}
     assert edge["position"] == positions[2], "the later one's event shows it"
-    assert 0.5 < edge["properties"]["score"] <= 1
+    assert 0.6 < edge["properties"]["score"] <= 1
     assert await links(http, {"id": "e0"}, "SIMILAR_TO", min_score=0.99) == []
     assert await links(http, {"id": "e0"}, "SIMILAR_TO", as_of=positions[1]) == []
     bounded = await ask(http, start=[{"id": "e3"}], edges=["SIMILAR_TO"], max_depth=1, min_score=0, links=1)
@@ -66,7 +66,7 @@ async def test_entities_mentioned_together_are_related_from_both_ends(
     assert edge in back
     assert edge["properties"] == {"score": 0.6667, "events": 2, "event_id": "e4"}
     assert edge["position"] == positions[4]
-    [before] = await links(http, {"kind": "entity", "id": order}, "RELATED_TO", as_of=positions[3])
+    [before] = await links(http, {"kind": "entity", "id": order}, "RELATED_TO", as_of=positions[3], min_score=0.5)
     assert (before["properties"]["events"], before["position"]) == (1, positions[3])
 
 
