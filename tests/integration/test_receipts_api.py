@@ -112,8 +112,8 @@ async def test_an_event_names_the_contexts_that_held_it(story: httpx2.AsyncClien
 async def test_what_an_agent_knew_is_what_it_was_served_before(http: httpx2.AsyncClient) -> None:
     first = [event(1, event_id="ask", payload={"text": "Where is my tent?"}), event(2, event_id="hidden", payload={})]
     await settled(http, await post_all(http, first))
-    mine = await context(http, query="tent", session_id="s1", agent_id="support", token_budget=24)
-    loose = await context(http, query="tent", agent_id="support", token_budget=24)
+    mine = await context(http, query="tent", session_id="s1", agent_id="support", token_budget=20)
+    loose = await context(http, query="tent", agent_id="support", token_budget=20)
     await context(http, query="tent", session_id="s1", agent_id="billing")
     await context(http, query="tent", session_id="s9", agent_id="support")
     late = event(3, event_id="late", payload={"text": "It is red."})
