@@ -14,22 +14,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from context_graph.bootstrap import Resources
 from context_graph.derivations import Derivation, derivations
 from context_graph.domain.event import JsonValue, LedgerEvent
 from context_graph.domain.forgetting import Decisions, decision_of
+from context_graph.domain.graph import split_member
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.stages import stages_of
 from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import NotNow, PermanentError
 from context_graph.operations import Tell
+from context_graph.store.answers import StoredAnswer
 from context_graph.store.archive_segments import RawEntry
 from context_graph.store.facts import (
     DOCUMENT,
+    ENTITIES,
     FIRST_SEEN,
     GRAPH_KINDS,
     PINNED,
@@ -42,6 +45,7 @@ from context_graph.store.facts import (
     registered,
     summary_fact,
 )
+from context_graph.store.index import Index
 from context_graph.store.keys import GraphKeys
 from context_graph.store.ledger import Ledger
 from context_graph.store.state import StateReader, Tally
@@ -52,7 +56,7 @@ from projections.forgotten import read_decisions, without_forgotten
 _PATIENCE = 60.0  # seconds for stages that are behind
 _LOOK_AGAIN = 0.05
 _TELL_EVERY = 2.0  # seconds between two lines about how far it is
-_ENTITIES = "entity:"  # timelines that need the recogniser
+_ENTITIES = "entity:"  # whose timelines need the recogniser
 
 
 def _facts(events: Sequence[LedgerEvent]) -> Iterator[Fact]:
@@ -89,27 +93,54 @@ class _Contested:
         return list(self._winners.values())
 
 
-def replayed_facts(rules: Sequence[Derivation], events: Sequence[LedgerEvent]) -> list[Fact]:
-    """All the facts that a few events lead to, each once."""
+def replayed_facts(
+    rules: Sequence[Derivation], events: Sequence[LedgerEvent], answers: Mapping[str, StoredAnswer], recogniser_id: str
+) -> list[Fact]:
+    """All the facts that a few events lead to, each once. `answers`: what is remembered of them, by id."""
     contested = _Contested()
-    rest = [fact for rule in rules for fact in _bisected(rule, events) if not contested.takes(fact)]
-    return rest + contested.winners
+    found = [fact for rule in rules for fact in _bisected(rule, events)]
+    for rule in rules:
+        told = {} if rule.of_answers is None else rule.of_answers(events, answers, recogniser_id)
+        found += (fact for facts in told.values() for fact in facts)
+    return [fact for fact in found if not contested.takes(fact)] + contested.winners
 
 
 class Replay:
     """The facts that the ledger of a partition leads to."""
 
     def __init__(
-        self, ledger: Ledger, partition: Partition, until: Position, rules: Sequence[Derivation], tell: Tell
-    ) -> None:
+        self, ledger: Ledger, partition: Partition, until: Position, rules: Sequence[Derivation], *,
+        index: Index, recogniser_id: str, tell: Tell,
+    ) -> None:  # fmt: skip
+        """`index`: what the generation remembers of what models said; `recogniser_id`: that of its recipe."""
         self._tell = tell
+        self._index = index
+        self._recogniser_id = recogniser_id
         self._ledger = ledger
         self._partition = partition
         self._until = until
         self._rules = rules
+        self._kinds = frozenset(kind for rule in rules for kind in rule.kinds)
         self._decided: dict[str, Decisions] | None = None
         self.unreadable = 0
         self.events = 0
+        self.untold: set[str] = set()
+        """Events of whose entities nothing can be said."""
+        self.entities: set[str] = set()
+        """Owners of the timelines that were told."""
+
+    def tells(self, fact: Fact) -> bool:
+        """Whether a replay can say that this fact of the generation should be there, or not."""
+        if fact.kind not in self._kinds:
+            return False
+        if fact.kind == ENTITIES:
+            return fact.name not in self.untold
+        owner, _, member = fact.name.partition("\0")
+        if not owner.startswith(_ENTITIES):
+            return True
+        if fact.kind == REGISTERED:
+            return owner in self.entities
+        return split_member(self._partition.bucket, member)[1] not in self.untold
 
     async def facts(self, buckets: Collection[int] | None) -> AsyncIterator[list[Fact]]:
         """Those of these buckets (None: all), each once. Raises what reading the ledger raises."""
@@ -125,7 +156,7 @@ class Replay:
                 self._tell(f"{self._partition}: {self.events:,} events of the ledger replayed")
             events = [event for event in await self._events(batch) if event.position <= self._until]
             page = []
-            for fact in await asyncio.to_thread(self._derived, events):
+            for fact in await asyncio.to_thread(self._derived, events, await self._answers(events)):
                 if wanted is not None and fact.bucket not in wanted:
                     continue
                 if not contested.takes(fact):
@@ -148,11 +179,23 @@ class Replay:
             self.events -= len(batch)
             return await self._events(batch[:middle]) + await self._events(batch[middle:])
 
-    def _derived(self, events: Sequence[LedgerEvent]) -> list[Fact]:
+    async def _answers(self, events: Sequence[LedgerEvent]) -> dict[str, StoredAnswer]:
+        ids = [event.envelope.event_id for event in events]
+        answers = await self._index.read_answers(self._partition, ids)
+        return {i: answer for i, answer in zip(ids, answers, strict=True) if answer is not None}
+
+    def _derived(self, events: Sequence[LedgerEvent], answers: Mapping[str, StoredAnswer]) -> list[Fact]:
         found: list[Fact] = []
         for rule in self._rules:
             found += _bisected(rule, events)
-        return list(without_forgotten(events, found, self._decided)) if self._decided else found
+        if self._decided:
+            found = list(without_forgotten(events, found, self._decided))
+        for of_answers in (rule.of_answers for rule in self._rules if rule.of_answers is not None):
+            told = of_answers(events, answers, self._recogniser_id)
+            self.untold |= {event.envelope.event_id for event in events} - told.keys()
+            found += (fact for facts in told.values() for fact in facts)
+            self.entities |= {f.name for facts in told.values() for f in facts if f.kind == REGISTERED}
+        return found
 
 
 def _silent(_line: str) -> None:
@@ -162,20 +205,24 @@ def _silent(_line: str) -> None:
 async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> Mapping[str, JsonValue]:
     """A report on a tenant's live generation. Raises NotNow while stages are behind, and what reading raises."""
     rules = derivations()
-    kinds = frozenset(kind for rule in rules for kind in rule.kinds)
-    live = (await resources.generations.read(tenant.name)).live
+    table = await resources.generations.read(tenant.name)
+    live, recipe = table.live, table.recipes.get(table.live)
+    recogniser_id = "" if recipe is None else recipe.recogniser
     expected, actual, differing = Tally(), Tally(), Counter[str]()
     differences: list[JsonValue] = []
-    more = events = unreadable = letters = 0
+    more = events = unreadable = letters = untold = 0
     for partition in tenant.partitions:
         until = await resources.ledger.last(partition)
         if until is None:
             continue
         await _passed(resources, partition, live, until, tell)
         tell(f"{partition}: replaying {await resources.ledger.count(partition):,} events of the ledger")
-        replay = Replay(resources.ledger, partition, until, rules, tell)
-
-        held = partial(_held, StateReader(resources.derived_redis), GraphKeys(partition, live), until, kinds)
+        replay = Replay(
+            resources.ledger, partition, until, rules,
+            index=resources.index.at(live), recogniser_id=recogniser_id, tell=tell,
+        )  # fmt: skip
+        reader = StateReader(resources.derived_redis)
+        held = partial(_told, partial(reader.facts, GraphKeys(partition, live), until), replay.tells)
         found = await compare_sides(replay.facts, held)
         expected.merge(found.left)
         actual.merge(found.right)
@@ -184,6 +231,7 @@ async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> 
         differences += [difference.as_json() for difference in found.differences]
         events += replay.events
         unreadable += replay.unreadable
+        untold += len(replay.untold)
         letters += await resources.dead_letters.count(partition)
     return {
         "equal": not differing and not more,
@@ -198,16 +246,18 @@ async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> 
         "differing_buckets_not_read": more,
         "differences": differences[:SHOWN],
         "unreadable": unreadable,
+        "entities_untold": untold,
         "dead_letters": letters,
     }
 
 
-async def _held(
-    reader: StateReader, keys: GraphKeys, until: Position, kinds: frozenset[str], buckets: Collection[int] | None
-) -> AsyncIterator[list[Fact]]:
+async def _told(
+    held: Callable[[Collection[int] | None], AsyncIterator[list[Fact]]], tells: Callable[[Fact], bool],
+    buckets: Collection[int] | None,
+) -> AsyncIterator[list[Fact]]:  # fmt: skip
     """What the generation holds, as far as a replay can say it."""
-    async for facts in reader.facts(keys, until, buckets):
-        yield [fact for fact in facts if fact.kind in kinds and not fact.name.startswith(_ENTITIES)]
+    async for facts in held(buckets):
+        yield [fact for fact in facts if tells(fact)]
 
 
 async def _passed(resources: Resources, partition: Partition, generation: int, until: Position, tell: Tell) -> None:

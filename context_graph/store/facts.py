@@ -6,14 +6,14 @@ The same facts come from two sides: from keys in Redis (`KINDS`) and from what a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from context_graph.domain.document import Document
 from context_graph.domain.forgetting import Decision
-from context_graph.domain.graph import GraphDelta, SummaryNode
+from context_graph.domain.graph import GraphDelta, SummaryNode, timeline_member
 from context_graph.domain.position import Position
 from context_graph.store import documents as fields
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS
@@ -70,7 +70,10 @@ class Fact:
 
 
 def registered(owner: str, *, known: bool = True) -> Fact:
-    """That the registry lists a thing (`session:s1`) which has a timeline, at its latest occurrence."""
+    """That the registry lists a thing (`session:s1`) which has a timeline, at its latest occurrence.
+
+    Of an entity also that it has a node with a form of its name, and is found under every word it is looked up by.
+    """
     return Fact(REGISTERED, owner, {"known": b"1" if known else b"0"})
 
 
@@ -141,6 +144,17 @@ def vector_fact(document: Document, text_hash: str) -> Fact:
     content = {name: _bytes(value) for name, value in fields.filter_fields(document).items()}
     content |= {fields.TEXT_HASH: bytes.fromhex(text_hash), fields.AT: document.position.sort_key.encode()}
     return Fact(VECTOR, document.id, content, document.position.sort_key)
+
+
+def entity_facts(document: Document, shown: Mapping[str, bytes], entities: Iterable[str]) -> list[Fact]:
+    """What an event mentions: as its hash shows it, and its place on each entity's timeline."""
+    if not shown:
+        return []
+    at, member = document.position.sort_key, timeline_member(document.position, document.id)
+    facts = [Fact(ENTITIES, document.id, shown, at)]
+    for owner in (f"entity:{entity_id}" for entity_id in entities):
+        facts += (_member_fact(TIMELINE, owner, member, document.occurred_at), registered(owner))
+    return facts
 
 
 # How keys are read

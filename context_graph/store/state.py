@@ -22,6 +22,7 @@ from typing import Any
 
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.entities import name_members
 from context_graph.store.facts import BUCKETS, KINDS, MEMBERS, TIMELINE_PREFIX, Fact, KeyKind, registered
 from context_graph.store.keys import GraphKeys
 
@@ -136,12 +137,20 @@ class StateReader:
             owner = fact.name.rpartition("\0")[0]
             latest[owner] = max(int(fact.content["occurred"]), latest.get(owner, 0))
         pipe = self._redis.pipeline(transaction=False)
+        places: list[int] = []
         for owner in latest:
             kind, _, identifier = owner.partition(":")
+            places.append(len(pipe))
             pipe.zscore(keys.registry(kind), identifier)
+            if kind == "entity":
+                pipe.hlen(keys.entity(identifier))
+                pipe.zmscore(keys.entity_names, name_members(identifier))
         with store_errors("reading the registries"):
-            scores: list[Any] = await pipe.execute() if latest else []
-        return [
-            registered(owner, known=score is not None and int(score) >= occurred)
-            for (owner, occurred), score in zip(latest.items(), scores, strict=True)
-        ]
+            answers: list[Any] = await pipe.execute() if latest else []
+        found = []
+        for (owner, occurred), place in zip(latest.items(), places, strict=True):
+            known = answers[place] is not None and int(answers[place]) >= occurred
+            if owner.startswith("entity:"):
+                known = known and answers[place + 1] > 1 and None not in answers[place + 2]
+            found.append(registered(owner, known=known))
+        return found

@@ -11,6 +11,7 @@ from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Tenant
 from context_graph.errors import NotNow
 from context_graph.operations import load_verify
+from context_graph.store.entities import name_members
 from context_graph.store.keys import GraphKeys
 from enrichment.reconsolidation.worker import once
 from projections import verify as module
@@ -62,7 +63,9 @@ async def test_what_the_stages_made_is_what_the_ledger_leads_to_and_every_change
     redis, keys = resources.derived_redis, GraphKeys(partition)
     [node] = (await resources.graph.events(partition, ["e7"])).values()
     member = node.position.sort_key + "e7"
-    mine = keys.timeline("user", "nadia")
+    mine, city, place = keys.timeline("user", "nadia"), "place:hamburg", "entity:place:hamburg"
+    mentions = await redis.hget(keys.event("e7"), "mentions")
+    assert mentions is not None
     changes: list[tuple[Callable[[], Awaitable[Any]], str]] = [
         (lambda: redis.hset(keys.event("e7"), "status", "failed"), "event e7 differs in status"),
         (lambda: redis.hdel(keys.event("e7"), "status"), ""),
@@ -72,6 +75,12 @@ async def test_what_the_stages_made_is_what_the_ledger_leads_to_and_every_change
         (lambda: redis.zadd(keys.effects("e10"), {member: node.occurred_at}), ""),
         (lambda: redis.zrem(keys.registry("tool"), "refund"), "registered tool:refund differs in known"),
         (lambda: redis.zadd(keys.registry("tool"), {"refund": 2**42}), ""),
+        (lambda: redis.hset(keys.event("e7"), "mentions", b"[]"), "entities e7 differs in mentions"),
+        (lambda: redis.hset(keys.event("e7"), "mentions", mentions), ""),
+        (lambda: redis.zrem(keys.timeline("entity", city), member), f"timeline {place} {member} only on the left"),
+        (lambda: redis.zadd(keys.timeline("entity", city), {member: node.occurred_at}), ""),
+        (lambda: redis.zrem(keys.entity_names, name_members(city)[-1]), f"registered {place} differs in known"),
+        (lambda: redis.zadd(keys.entity_names, {name_members(city)[-1]: 0}), ""),
     ]  # fmt: skip
     for change, expected in changes:
         await change()
