@@ -75,11 +75,11 @@ class GraphIn(Reading):
         le=50,
         description="of one node the best so many SIMILAR_TO and RELATED_TO edges, which no event says",
     )
-    min_score: float = Field(
-        default=LINK_BOUNDS.min_score,
+    min_score: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="least `score` of a SIMILAR_TO, RELATED_TO or SAME_AS edge",
+        description="least `score` of such an edge; absent: 0.6 for SIMILAR_TO, 0.5 for RELATED_TO and SAME_AS",
     )
 
 

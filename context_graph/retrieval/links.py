@@ -40,15 +40,26 @@ from context_graph.store.timelines import order_key
 _MOST_ENDS = 16  # events, and entities, whose links are looked for on one hop
 _MOST_SESSIONS = 4  # each costs some five round trips
 _WIDEST = 1000  # events looked at for one vector, as of a position
+_ONCE = 0.5
 _NEWEST = 100  # events of an entity in which its neighbours are counted
 
 
 @dataclass(frozen=True, slots=True)
 class LinkBounds:
-    """Links told of one node and type at most, and the least score of one."""
+    """Links told of one node and type at most, and the least score of one; None: what fits its type."""
 
     per_node: int = 5
-    min_score: float = THRESHOLD
+    min_score: float | None = None
+
+    @property
+    def similar(self) -> float:
+        """Least score of SIMILAR_TO."""
+        return THRESHOLD if self.min_score is None else self.min_score
+
+    @property
+    def least(self) -> float:
+        """Least score of the others: one event that mentions both, one rare thing that two sessions share."""
+        return _ONCE if self.min_score is None else self.min_score
 
 
 LINK_BOUNDS = LinkBounds()
@@ -109,7 +120,7 @@ class Links:
         edges = []
         for session_id in sessions[:_MOST_SESSIONS]:
             bounds = asked.bounds
-            found = await self._sessions.of(walk.tenant, session_id, bounds.per_node + 1, bounds.min_score, walk.as_of)
+            found = await self._sessions.of(walk.tenant, session_id, bounds.per_node + 1, bounds.least, walk.as_of)
             if len(found) > bounds.per_node:
                 cuts.add("links")
             edges += [related_edge(session_id, other) for other in found[: bounds.per_node]]
@@ -152,11 +163,11 @@ class Links:
             found = await self._searcher.near_each(partition, vectors, only_events, wide, until)
             positions = await self._positions(partition, {name for one in found for name in one}, walk)
             near = [
-                {name: score for name, score in one.items() if score >= query.bounds.min_score and name in positions}
+                {name: score for name, score in one.items() if score >= query.bounds.similar and name in positions}
                 for one in found
             ]
             short = any(
-                len(all_) == wide and len(kept) < enough and min(all_.values()) >= query.bounds.min_score
+                len(all_) == wide and len(kept) < enough and min(all_.values()) >= query.bounds.similar
                 for all_, kept in zip(found, near, strict=True)
             )
             if not short or wide >= _WIDEST:
@@ -184,7 +195,7 @@ class Links:
                 for other in {one.entity_id for one in mentioned.get(entry.event_id, ())} - {name}:
                     together.setdefault(other, []).append(entry)
             counts = {other: len(shared) / (len(shared) + 1) for other, shared in together.items()}
-            enough = {other: score for other, score in counts.items() if score >= bounds.min_score}
+            enough = {other: score for other, score in counts.items() if score >= bounds.least}
             for other, score in _best(enough, bounds.per_node, cuts):
                 edges.append(_related_edge(name, other, together[other], score))
         return edges
@@ -193,7 +204,7 @@ class Links:
         if not names:
             return []
         links, firsts = await self._same_things.links(walk.tenant, names, walk.as_of)
-        return [_same_edge(link, firsts) for link in links if link.evidence.confidence >= bounds.min_score]
+        return [_same_edge(link, firsts) for link in links if link.evidence.confidence >= bounds.least]
 
 
 def _best(scores: Mapping[str, float], limit: int, cuts: set[str]) -> list[tuple[str, float]]:
