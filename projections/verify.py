@@ -124,6 +124,8 @@ class Replay:
         self._decided: dict[str, Decisions] | None = None
         self.unreadable = 0
         self.events = 0
+        self.up_to_end = 0
+        """Entries that were there up to the end of the replay, readable or not."""
         self.untold: set[str] = set()
         """Events of whose entities nothing can be said."""
         self.entities: set[str] = set()
@@ -148,12 +150,13 @@ class Replay:
             self._decided = await read_decisions(self._ledger, self._partition, self._until)
         wanted = None if buckets is None else frozenset(buckets)
         contested = _Contested()
-        self.unreadable = self.events = 0
+        self.unreadable = self.events = self.up_to_end = 0
         looked = time.monotonic()
         async for batch in self._ledger.replay(self._partition, None):
             if time.monotonic() - looked >= _TELL_EVERY:
                 looked = time.monotonic()
                 self._tell(f"{self._partition}: {self.events:,} events of the ledger replayed")
+            self.up_to_end += sum(_place(self._partition, entry) <= self._until for entry in batch)
             events = [event for event in await self._events(batch) if event.position <= self._until]
             page = []
             for fact in await asyncio.to_thread(self._derived, events, await self._answers(events)):
@@ -210,8 +213,9 @@ async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> 
     recogniser_id = "" if recipe is None else recipe.recogniser
     expected, actual, differing = Tally(), Tally(), Counter[str]()
     differences: list[JsonValue] = []
-    more = events = unreadable = letters = untold = 0
+    more = events = unreadable = letters = untold = missing = 0
     for partition in tenant.partitions:
+        known = await resources.ledger.count(partition)
         until = await resources.ledger.last(partition)
         if until is None:
             continue
@@ -232,9 +236,11 @@ async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> 
         events += replay.events
         unreadable += replay.unreadable
         untold += len(replay.untold)
+        missing += max(0, known - replay.up_to_end)
         letters += await resources.dead_letters.count(partition)
     return {
-        "equal": not differing and not more,
+        "equal": not differing and not more and not missing,
+        "events_missing": missing,
         "tenant": tenant.name,
         "generation": live,
         "events": events,

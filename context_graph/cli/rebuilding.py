@@ -90,6 +90,10 @@ def verify(tenant: TenantOption = None, as_json: JsonOption = False, data: DataO
         typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
         typer.echo(f"generation {report['generation']} of {report['tenant']} against {report['events']:,} events")
+        if report["events_missing"]:
+            typer.echo(
+                f"  {report['events_missing']:,} events of the ledger are neither in the stream nor in an archive"
+            )
         typer.echo(f"  ledger {report['ledger_hash']}\n  live   {report['live_hash']}")
         _tell(report, "ledger", "live", "ledger_counts", "live_counts")
         typer.echo("Equal." if report["equal"] else "They differ: rebuild, or find out what wrote it.")

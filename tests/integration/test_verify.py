@@ -12,7 +12,7 @@ from context_graph.domain.partition import Tenant
 from context_graph.errors import NotNow
 from context_graph.operations import load_verify
 from context_graph.store.entities import name_members
-from context_graph.store.keys import GraphKeys
+from context_graph.store.keys import GraphKeys, PartitionKeys
 from enrichment.reconsolidation.worker import once
 from projections import verify as module
 from tests.events import event
@@ -108,3 +108,16 @@ async def test_it_says_which_stage_is_behind_instead_of_comparing(
     assert [line.partition("(")[2] for line in told] == [
         "projection by 1 events, indexing by 1 events, enrichment by 1 events)"
     ]
+
+
+async def test_events_that_were_trimmed_by_hand_are_counted_and_not_taken_for_events_that_never_were(
+    resources: Resources, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.compare._PAUSE", 0)
+    [partition] = tenant.partitions
+    await append(resources.ledger, partition, [envelope(n) for n in range(6)])
+    async with working(resources):
+        await caught_up(resources, partition)
+    await resources.ledger_redis.xtrim(PartitionKeys(partition).ledger, maxlen=4, approximate=False)
+    report = await report_of(resources, tenant)
+    assert (report["equal"], report["events"], report["events_missing"]) == (False, 4, 2)
