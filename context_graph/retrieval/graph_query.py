@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from context_graph.domain.edges import LINKS, MEMBER_EDGE, Edge, EdgeType, Mentioned, NodeId, Way, membership
-from context_graph.domain.event import SUMMARY_TYPE, LedgerEvent
+from context_graph.domain.event import FACT_TYPE, SUMMARY_TYPE, LedgerEvent
 from context_graph.domain.filters import NO_FILTERS, Filters, holds
 from context_graph.domain.graph import EventNode
 from context_graph.domain.partition import Partition
 from context_graph.domain.text import cited_events
 from context_graph.errors import UnknownThing
 from context_graph.retrieval.deadline import CUT
+from context_graph.retrieval.fact_edges import FactEdges
 from context_graph.retrieval.lineage import Walk
 from context_graph.retrieval.links import LINK_BOUNDS, LinkBounds, LinkQuery, Links
 from context_graph.retrieval.neighbours import Neighbours
@@ -74,8 +75,9 @@ class Found:
 class GraphWalk:
     """Answers graph queries of any tenant."""
 
-    def __init__(self, neighbours: Neighbours, index: Index, ledger: Ledger, links: Links) -> None:
+    def __init__(self, neighbours: Neighbours, index: Index, ledger: Ledger, links: Links, facts: FactEdges) -> None:
         self._links = links
+        self._facts = facts
         self._neighbours = neighbours
         self._index = index
         self._ledger = ledger
@@ -139,6 +141,7 @@ class GraphWalk:
             self._members(found, frontier, query, walk),
             self._summaries(frontier, query, walk),
             self._linked(found, arrived, frontier, query, walk),
+            self._noted(found, arrived, frontier, query, walk),
         )
         return [
             (edge, out)
@@ -256,6 +259,16 @@ class GraphWalk:
         ends = set(here)
         return [(edge, edge.source in ends) for edge in edges]
 
+    async def _noted(
+        self, found: Found, arrived: Sequence[GraphNode], frontier: Sequence[GraphNode], query: GraphQuery, walk: Walk
+    ) -> list[tuple[Edge, bool]]:
+        """Facts of people and of what said them, and which took whose place."""
+        facts = [node.id.id for node in arrived if node.event is not None and node.event.event_type == FACT_TYPE]
+        edges, cut = await self._facts.around([node.id for node in frontier], facts, query.edges, query.way, walk)
+        if cut:
+            found.cut("fan_out")
+        return edges
+
     async def _take(
         self, found: Found, edges: Sequence[tuple[Edge, bool]], depth: int, query: GraphQuery, walk: Walk
     ) -> list[GraphNode]:
@@ -313,7 +326,8 @@ class GraphWalk:
             for name, stored in zip(ids, await self._index.read_documents(partition, ids), strict=True):
                 if stored is not None:
                     texts[name] = " ".join(stored.document.text.split())
-        return texts
+        facts = [name for name, event in events.items() if event.event_type == FACT_TYPE]
+        return texts | (await self._facts.texts(walk.tenant, facts))
 
     async def _at(self, events: Sequence[EventNode], walk: Walk) -> list[LedgerEvent]:
         found: list[LedgerEvent] = []
@@ -321,6 +335,9 @@ class GraphWalk:
             ids = [event.position.stream_id for event in events if event.position.bucket == bucket]
             found += await self._ledger.at(Partition(walk.tenant.name, bucket), ids)
         return [event for event in found if not event.erased]
+
+
+_KINDS = {SUMMARY_TYPE: "summary", FACT_TYPE: "fact"}
 
 
 def _uncited(event: EventNode) -> bool:
@@ -342,7 +359,7 @@ def _passes(node: GraphNode, filters: Filters) -> bool:
             "entity": [mention.entity_id for mention in node.mentioned],
             "status": [event.status] if event.status else [],
             "origin": [event.origin],
-            "kind": ["summary" if event.event_type == SUMMARY_TYPE else "event"],
+            "kind": [_KINDS.get(event.event_type, "event")],
             "occurred_at": float(event.occurred_at),
         },
     )

@@ -29,6 +29,7 @@ from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates, Pool
 from context_graph.retrieval.communities import Communities
 from context_graph.retrieval.deadline import CUT, Deadline
+from context_graph.retrieval.fact_edges import FactEdges
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
 from context_graph.retrieval.items import Candidate, Item
@@ -152,7 +153,7 @@ class Retrieval:
         self.communities = Communities(parts.graph, parts.neighbours, parts.ledger)
         self.related = RelatedSessions(parts.index, parts.searcher, parts.neighbours, parts.entities)
         links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things, self.related)
-        self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links)
+        self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links, FactEdges(parts.learned))
         self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._profile = Profile(parts.learned, parts.graph)
         self._vectors = QueryVectors(parts.embedder_of)

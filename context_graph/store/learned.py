@@ -40,20 +40,34 @@ class LearnedFacts:
 
         `until`: at or ahead of that position of each bucket. Two round trips. Raises StoreUnavailable.
         """
+        newest = (await self.members(partitions, [of], limit, before=before, until=until))[of]
+        known = await self.facts(partitions, [each.event_id for each in newest])
+        return [known[each.event_id] for each in newest if each.event_id in known]
+
+    async def members(
+        self,
+        partitions: Sequence[Partition],
+        lists: Sequence[tuple[str, str]],
+        limit: int,
+        *,
+        before: Position | None = None,
+        until: Until | None = None,
+    ) -> dict[tuple[str, str], list[Listed]]:
+        """What each of these lists names, as `listed`, without reading the facts. One round trip."""
         pipe = self._redis.pipeline(transaction=False)
-        for partition in partitions:
+        places = [(of, partition) for of in lists for partition in partitions]
+        for of, partition in places:
             key = (await self._graph.keys(partition)).facts(*of)
             pipe.zrevrangebylex(key, upper_bound(partition, before, until), "-", start=0, num=limit)
         with store_errors("listing facts"):
-            answers: list[list[bytes]] = await pipe.execute()
-        found = [
-            Listed(*split_member(partition.bucket, member.decode()))
-            for partition, members in zip(partitions, answers, strict=True)
-            for member in members
-        ]
-        newest = sorted(found, key=lambda each: moment_key(each.position), reverse=True)[:limit]
-        known = await self.facts(partitions, [each.event_id for each in newest])
-        return [known[each.event_id] for each in newest if each.event_id in known]
+            answers: list[list[bytes]] = await pipe.execute() if places else []
+        found: dict[tuple[str, str], list[Listed]] = {of: [] for of in lists}
+        for (of, partition), members in zip(places, answers, strict=True):
+            found[of] += (Listed(*split_member(partition.bucket, member.decode())) for member in members)
+        return {
+            of: sorted(members, key=lambda each: moment_key(each.position), reverse=True)[:limit]
+            for of, members in found.items()
+        }
 
     async def facts(self, partitions: Sequence[Partition], ids: Iterable[str]) -> dict[str, LearnedFact]:
         """The facts of these ids, those that are there; one round trip."""
@@ -77,7 +91,7 @@ class LearnedFacts:
 
         Two round trips.
         """
-        ended = await self._ended(partitions, [fact.id for fact in facts])
+        ended = await self.ended(partitions, [fact.id for fact in facts])
         rows = {
             fact_id: [row for row in said if until is None or row.position <= until(row.position.bucket)]
             for fact_id, said in ended.items()
@@ -85,7 +99,8 @@ class LearnedFacts:
         there = await self.facts(partitions, [row.new for said in rows.values() for row in said])
         return standing(facts, rows, there.__contains__)
 
-    async def _ended(self, partitions: Sequence[Partition], ids: Sequence[str]) -> Mapping[str, Sequence[Supersession]]:
+    async def ended(self, partitions: Sequence[Partition], ids: Sequence[str]) -> Mapping[str, Sequence[Supersession]]:
+        """All that is said of these facts having lost their place; one round trip."""
         places = [(partition, fact_id) for partition in partitions for fact_id in ids]
         pipe = self._redis.pipeline(transaction=False)
         for partition, fact_id in places:

@@ -21,6 +21,8 @@ from context_graph.store.keys import GraphKeys
 
 EVERYBODY = "-"
 """The identifier of the list of all facts."""
+SUPERSEDED_BY = "superseded-by"
+"""The list of the facts that one took the place of."""
 _PAGE = 500
 _MEMBER_ID = 17  # a member is a sort key of 17 characters, then the id
 
@@ -77,7 +79,8 @@ def lists_of(fact: LearnedFact) -> Iterator[tuple[str, str]]:
 
 
 def lists_of_end(supersession: Supersession) -> Iterator[tuple[str, str]]:
-    """The lists by which erasure finds what is said of a fact."""
+    """The lists by which what is said of a fact is found: by erasure, and from the fact that took its place."""
+    yield SUPERSEDED_BY, supersession.new
     yield "superseded-session", supersession.session_id
     if supersession.user_id is not None:
         yield "superseded-user", supersession.user_id

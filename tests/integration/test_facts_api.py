@@ -205,3 +205,53 @@ async def same_as_replayed(resources: Resources, partition: Partition) -> None:
         found.append(facts)
     await resources.graph.at(9).remove(partition)
     assert found[0] == found[1]
+
+
+async def graph(http: httpx2.AsyncClient, kind: str, identifier: str, edge: str, **asked: Any) -> dict[str, Any]:
+    start = [{"kind": kind, "id": identifier}]
+    body = {"start": start, "edges": [edge], "max_depth": 1} | asked
+    answer = await http.post("/v1/graph/query", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def ends(found: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(edge["source"], edge["target"]) for edge in found["edges"]}
+
+
+async def test_facts_are_reached_in_the_graph_from_both_ends(tea: Tea, http: httpx2.AsyncClient) -> None:
+    new, old = (fact["id"] for fact in await facts(http, history="true"))
+    only = {"filters": {"kind": {"eq": "fact"}}}
+    person = await graph(http, "user", "nadia", "ABOUT", **only)
+    assert ends(person) == {(new, "user:nadia"), (old, "user:nadia")}
+    node = person["nodes"][new]
+    assert (node["kind"], node["attributes"]["text"]) == ("fact", "user drinks mint tea")
+    assert ends(await graph(http, "event", "e0", "DERIVED_FROM")) == {(old, "e0")}
+    assert ends(await graph(http, "event", old, "DERIVED_FROM")) == {(old, "e0")}
+    for start, way, back in ((new, "out", "in"), (old, "in", "out")):
+        found = await graph(http, "event", start, "SUPERSEDES", direction=way)
+        assert ends(found) == {(new, old)}
+        assert found["edges"][0]["properties"]["reason"] == "updated"
+        assert ends(await graph(http, "event", start, "SUPERSEDES", direction=back)) == set()
+    assert ends(await graph(http, "user", "nadia", "ABOUT", direction="out")) == set()
+
+
+async def test_facts_in_the_graph_are_bounded_and_as_of_a_moment(tea: Tea, http: httpx2.AsyncClient) -> None:
+    new, old = (fact["id"] for fact in await facts(http, history="true"))
+    then = await graph(http, "user", "nadia", "ABOUT", as_of=tea.before, filters={"kind": {"eq": "fact"}})
+    assert ends(then) == {(old, "user:nadia")}
+    assert ends(await graph(http, "event", old, "SUPERSEDES", as_of=tea.before)) == set()
+    cut = await graph(http, "user", "nadia", "ABOUT", fan_out=1, filters={"kind": {"eq": "fact"}})
+    assert ends(cut) == {(new, "user:nadia")}
+    assert "fan_out" in cut["meta"]["truncated"]
+
+
+async def test_an_erased_fact_is_no_end_of_an_edge(tea: Tea, http: httpx2.AsyncClient) -> None:
+    new, old = (fact["id"] for fact in await facts(http, history="true"))
+    done = await http.delete("/v1/sessions/s2", params={"wait_ms": 60_000})
+    assert done.status_code == 200, done.text
+    found = await graph(http, "event", old, "SUPERSEDES")
+    assert (ends(found), list(found["nodes"])) == (set(), [old])
+    assert new not in (await graph(http, "user", "nadia", "ABOUT"))["nodes"]
+    assert tea.canary in str(found["nodes"][old]["attributes"])
