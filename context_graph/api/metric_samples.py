@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import TenantId
+from context_graph.domain.learned import FAULTS, REASONS
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.retention import TIERS
 from context_graph.domain.stages import StageProgress
@@ -112,7 +115,20 @@ async def _consolidation(resources: Resources, partition: Partition) -> list[Sam
         ("cg_consolidation_passes", told.get("passes", 0)),
         ("cg_consolidation_seconds", told.get("pass_ms", 0) / 1000),
     )
-    return tiers + [Sample(metric, (name,), value) for metric, value in counted]
+    return tiers + _facts(told, name) + [Sample(metric, (name,), value) for metric, value in counted]
+
+
+def _facts(told: Mapping[str, int], partition: str) -> list[Sample]:
+    """Every reason from the start, so that a first one is seen as an increase."""
+    by_reason = (("cg_facts_superseded", "facts_superseded", REASONS), ("cg_facts_refused", "facts_refused", FAULTS))
+    return [
+        Sample("cg_facts_noted", (partition,), told.get("facts_noted", 0)),
+        *(
+            Sample(metric, (partition, reason), told.get(f"{name}:{reason}", 0))
+            for metric, name, reasons in by_reason
+            for reason in reasons
+        ),
+    ]
 
 
 async def _model_use(resources: Resources, tenant: TenantId) -> list[Sample]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from context_graph.domain.event import FACT_SUPERSEDED_TYPE, FACT_TYPE, LedgerEvent
 from context_graph.domain.places import moment_key
@@ -21,6 +21,11 @@ from context_graph.errors import PermanentError
 FactKind = Literal["fact", "preference"]
 FACT_KINDS: tuple[FactKind, ...] = ("fact", "preference")
 Reason = Literal["updated", "contradicted"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+Fault = Literal["form", "line", "quote", "object", "subject"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+"""Why a fact of an answer does not stand: it lacks a part, names no line, quotes what is not there, or its quote or its
+event does not hold what it says."""
 USER = "user"
 """The subject of a fact about the person that its event is about."""
 

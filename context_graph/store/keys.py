@@ -375,7 +375,12 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":fact:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":facts:(all|event|subject|(superseded-)?(user|session)):.+", "zset", "derived", "the generation"),
+    KeyPattern(
+        _G + r":facts:(all|event|subject|superseded-by|(superseded-)?(user|session)):.+",
+        "zset",
+        "derived",
+        "the generation",
+    ),
     KeyPattern(_G + r":superseded:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":forgotten:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":retention:.+", "hash", "derived", "the generation"),

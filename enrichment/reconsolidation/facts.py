@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -33,7 +34,7 @@ from context_graph.domain.event import (
     SessionId,
     iso,
 )
-from context_graph.domain.learned import FACT_KINDS, USER, FactKind, LearnedFact, Reason, plain, statement
+from context_graph.domain.learned import FACT_KINDS, USER, FactKind, Fault, LearnedFact, Reason, plain, statement
 from context_graph.domain.position import Position
 from context_graph.domain.text import searchable
 from context_graph.models.language_model import Prompt
@@ -102,10 +103,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What came of a stretch of a session: facts that stand, how many did not; or why there is no answer to believe."""
+    """What came of a stretch of a session: facts that stand, why others do not; or why no answer is to be believed."""
 
     claims: tuple[Claim, ...] = ()
-    refused: int = 0
+    refused: tuple[Fault, ...] = ()
     reason: str | None = None
 
 
@@ -170,30 +171,38 @@ def read_answer(answer: str, lines: Sequence[Said]) -> Read:
     if not isinstance(listed, list):
         raise Refused("not-json")
     claims: dict[tuple[str, ...], Claim] = {}
-    refused = 0
+    refused: list[Fault] = []
     for place, item in enumerate(listed[:MOST_FACTS], 1):
-        claim = _claim(place, item, lines) if isinstance(item, dict) else None
-        if claim is None:
-            refused += 1
+        claim = _claim(place, item, lines) if isinstance(item, dict) else "form"
+        if isinstance(claim, str):
+            refused.append(claim)
         else:
             claims.setdefault((*map(plain, (claim.subject, claim.predicate, claim.object)), claim.kind), claim)
-    return Read(tuple(claims.values()), refused)
+    return Read(tuple(claims.values()), tuple(refused))
 
 
-def _claim(place: int, item: dict[str, Any], lines: Sequence[Said]) -> Claim | None:
+def _claim(place: int, item: dict[str, Any], lines: Sequence[Said]) -> Claim | Fault:
     words = {name: " ".join(item[name].split()) for name in _LONGEST if isinstance(item.get(name), str)}
     number = item.get("line")
     if len(words) < len(_LONGEST) or not all(0 < len(words[name]) <= most for name, most in _LONGEST.items()):
-        return None
-    if item.get("kind") not in FACT_KINDS or type(number) is not int or not 1 <= number <= len(lines):
-        return None
-    said = lines[number - 1]
+        return "form"
+    if item.get("kind") not in FACT_KINDS:
+        return "form"
+    if type(number) is not int or not 1 <= number <= len(lines):
+        return "line"
+    return _held(place, item, words, lines[number - 1])
+
+
+def _held(place: int, item: dict[str, Any], words: Mapping[str, str], said: Said) -> Claim | Fault:
+    """The claim, when what was said holds it."""
     subject = USER if plain(words["subject"]) in (USER, "the user") else words["subject"]
     text = " ".join(said.text.split())
-    if words["quote"] not in text or not supported(words["object"], [Line("", words["quote"], ())]):
-        return None
+    if words["quote"] not in text:
+        return "quote"
+    if not supported(words["object"], [Line("", words["quote"], ())]):
+        return "object"
     if subject != USER and not supported(subject, [Line(said.speaker, text, ())]):
-        return None
+        return "subject"
     return Claim(
         place, subject, words["predicate"], words["object"], item["kind"], words["quote"], said,
         tuple(_against(item)),
@@ -228,6 +237,19 @@ def events_of(session_id: str, lines: Sequence[Said], read: Read, known: Known, 
                     events.append(_superseded(facts[claim.place], other, reason))
     events.append(_mark(mark, session_id, lines, read, model))
     return list({event.event_id: event for event in events}.values())
+
+
+def counted(created: Sequence[Envelope], read: Read) -> dict[str, int]:
+    """What metrics tell of a stretch, given which of its events are new. A stretch that was read before counts once."""
+    counts = Counter[str]()
+    for event in created:
+        if event.event_type == FACT_TYPE:
+            counts["facts_noted"] += 1
+        elif event.event_type == FACT_SUPERSEDED_TYPE and isinstance(event.payload, dict):
+            counts[f"facts_superseded:{event.payload['reason']}"] += 1
+        elif event.event_type == FACTS_READ_TYPE:
+            counts.update(f"facts_refused:{fault}" for fault in read.refused)
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +324,7 @@ def _mark(mark: EventId, session_id: str, lines: Sequence[Said], read: Read, mod
         "model": model,
         "prompt_version": PROMPT_VERSION,
         "facts": len(read.claims),
-        "refused": read.refused,
+        "refused": len(read.refused),
     }
     if read.reason is not None:
         payload["reason"] = read.reason

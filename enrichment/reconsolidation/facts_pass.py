@@ -24,11 +24,13 @@ from context_graph.store.consolidation import ConsolidationStore, SessionState
 from context_graph.store.learned import LearnedFacts
 from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable
+from context_graph.store.retention import RetentionStore
 from enrichment.reconsolidation.facts import (
     PROMPT_VERSION,
     Known,
     Read,
     Said,
+    counted,
     events_of,
     prompt_of,
     read_answer,
@@ -61,6 +63,7 @@ class FactsPass:
         self._held = held
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
         self._learned = LearnedFacts(resources.derived_redis, resources.graph)
+        self._retention = RetentionStore(resources.derived_redis, resources.graph, resources.ledger_redis)
         self._noted: dict[str, dict[str, LearnedFact]] = {}
         self._ended: set[str] = set()
         self._characters = max(1000, resources.settings.llm.max_input_characters // _STRETCH)
@@ -124,6 +127,8 @@ class FactsPass:
         for event, where in zip(events, appended, strict=True):
             if where.status in ("created", "duplicate"):
                 self._remember(event, where.position)
+        created = [event for event, where in zip(events, appended, strict=True) if where.status == "created"]
+        await self._retention.count(self._partition, counted(created, answer), {})
         return sum(event.event_type == FACT_TYPE for event in events)
 
     async def _known(self, lines: Sequence[Said]) -> Known:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from context_graph.api.metric_samples import read_samples
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import FACT_SUPERSEDED_TYPE, FACT_TYPE, FACTS_READ_TYPE, Envelope, TenantId
-from context_graph.domain.learned import Standing
+from context_graph.domain.learned import FAULTS, Standing
 from context_graph.domain.partition import Partition
 from context_graph.errors import LeaseLostError
 from context_graph.models.language_model import LitellmModel
+from context_graph.observability.metrics import Metrics
 from context_graph.settings import LlmSettings
 from context_graph.store.keys import GraphKeys
 from context_graph.store.learned import LearnedFacts
@@ -101,6 +103,39 @@ async def test_a_fact_that_its_quote_does_not_hold_is_refused(
     (mark,) = await of_type(resources, FACTS_READ_TYPE)
     assert isinstance(mark.payload, dict)
     assert (mark.payload["facts"], mark.payload["refused"]) == (0, 1)
+
+
+async def test_metrics_count_what_was_noted_what_ended_and_why_others_were_refused(
+    resources: Resources, server: LlmServer
+) -> None:
+    await resources.tenants.ensure(HERE.tenant, 1)
+    await happen(resources, [says("I always drink green tea."), says("Now I drink mint tea.", 1)])
+    there, writer = with_model(resources, server)
+    server.answer = lambda _: noted(
+        TEA,
+        preference(2, "mint tea", "I drink mint tea", replaces=["F1"]),
+        preference(9, "green tea", "I always drink green tea"),
+        preference(1, "green tea", "I always drink a lot of green tea"),
+        preference(1, "40 cups of coffee", "I always drink green tea"),
+        preference(1, "green tea", "I always drink green tea", subject="The Hilton"),
+        preference(1, "green tea", "I always drink green tea", kind="rumour"),
+    )
+    await consolidate(there, HERE, "w", writer=writer)
+    await project(resources)
+    await resources.derived_redis.delete(GraphKeys(HERE).consolidated("s1"))
+    await consolidate(there, HERE, "w", writer=writer)  # read on from the mark: nothing is counted twice
+    samples = {(s.name, s.labels): s.value for s in await read_samples(resources) if str(HERE) in s.labels}
+    counted = {key: value for key, value in samples.items() if key[0].startswith("cg_facts")}
+    expected: dict[tuple[str, tuple[str, ...]], float] = {
+        ("cg_facts_noted", (str(HERE),)): 2,
+        ("cg_facts_superseded", (str(HERE), "updated")): 1,
+        ("cg_facts_superseded", (str(HERE), "contradicted")): 0,
+        **{("cg_facts_refused", (str(HERE), fault)): 1 for fault in FAULTS},
+    }
+    assert counted == expected
+    asked = {s.labels[1]: s.value for s in await read_samples(resources) if s.name == "cg_llm_calls"}
+    assert asked["answered"] == 1
+    assert "cg_facts_noted_total" in Metrics().exposition(await read_samples(resources)).decode()
 
 
 async def test_what_tools_and_documents_say_is_not_read(resources: Resources, server: LlmServer) -> None:

@@ -144,6 +144,9 @@ async def test_every_exported_name_is_in_the_catalogue_and_the_runbooks_name_non
     assert {_bare(name, suffixes) for name in exported} <= known
     assert {row.name for row in CATALOGUE if row.labels[:2] == ("partition", "stage")} <= exported
     assert {"cg_index_documents", "cg_index_vectors"} <= exported
+    assert {"cg_facts_noted", "cg_facts_superseded", "cg_facts_refused", "cg_llm_calls", "cg_llm_tokens"} <= {
+        _bare(name, suffixes) for name in exported
+    }
     for page in (Path(__file__).parents[2] / "deploy").rglob("*.md"):
         named = set(re.findall(r"\bcg_[a-z_]+\b", page.read_text()))
         assert {_bare(name, suffixes) for name in named} <= known, page
