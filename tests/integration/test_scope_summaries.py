@@ -125,6 +125,44 @@ async def test_retrieval_finds_it_and_leads_down_to_the_events(
     assert {"e0", "e10", "e20"} & set(nodes)
 
 
+async def test_as_of_a_moment_the_version_is_found_that_was_the_newest_then(
+    http: httpx2.AsyncClient, resources: Resources, partition: Partition
+) -> None:
+    await three_sessions(http)
+    early = str(await resources.ledger.last(partition))
+    await consolidate(resources, partition, "w")
+    await passed(http, resources, partition)
+    before = str(await resources.ledger.last(partition))
+    await happen(http, "s4", "nadia", "yellow lamp", 30)
+    await consolidate(resources, partition, "w")
+    await passed(http, resources, partition)
+    first, second = await of_scope(resources, partition, "user/nadia")
+    asked: dict[str, Any] = {"query": "what was sent?", "user_id": "nadia", "filters": {"kind": {"eq": "summary"}}}
+
+    async def found(as_of: str | None) -> tuple[str, str] | None:
+        served = (await http.post("/v1/context", json=asked | {"as_of": as_of})).json()
+        item = next((one for one in served["items"] if one["id"] == "summary:user/nadia"), None)
+        again = (await http.get(f"/v1/receipts/{served['receipt_id']}/content")).json()
+        assert again["state"] == "reproduced"
+        searched = await http.post(
+            "/v1/search", json={"query": "what was sent?", "as_of": as_of, "filters": {"user_id": {"eq": "nadia"}}}
+        )
+        texts = [one["text"] for one in searched.json()["results"] if one["id"] == "summary:user/nadia"]
+        assert texts == ([] if item is None else [item["text"]])
+        return None if item is None else (item["position"], item["text"])
+
+    now, then = await found(None), await found(before)
+    one, other = first.payload, second.payload
+    assert isinstance(one, dict)
+    assert isinstance(other, dict)
+    assert then is not None
+    assert now is not None
+    assert (then[1], now[1]) == (one["text"], other["text"])
+    assert await found(early) is None
+    await http.delete("/v1/sessions/s1", params={"wait_ms": 60_000})
+    assert await found(before) is None
+
+
 async def test_an_erased_session_takes_along_what_quotes_it_and_the_rest_is_written_anew(
     http: httpx2.AsyncClient, resources: Resources, partition: Partition, canary: str
 ) -> None:
