@@ -204,6 +204,9 @@ class ConsolidationSettings(BaseModel):
     summary_sentences: int = Field(default=4, ge=1, le=50, description="sentences of a session's summary")
     min_events: int = Field(default=6, ge=1, description="events below which a session gets no summary")
     scopes: bool = Field(default=False, description="whether agents and people get summaries over their sessions")
+    topics: int = Field(
+        default=0, ge=0, le=100, description="topics of a partition that get summaries over their sessions; 0: none"
+    )
     slice_seconds: float = Field(
         default=300.0, gt=0, description="seconds that a pass works on a partition before the others have their turn"
     )

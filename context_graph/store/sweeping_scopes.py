@@ -1,4 +1,4 @@
-"""The sweep of summaries of agents and people: they quote several sessions, and are sealed with all of these keys.
+"""The sweep of summaries of agents, people and topics: they quote several sessions, sealed with all of these keys.
 
 Of a scope's summaries exactly those go that were made from the subject's; their nodes say so. Where the newest goes,
 the newest that can still be read is what a rebuild would show, so its event is given to the stages once more.
@@ -18,7 +18,7 @@ from context_graph.store.graph import EVENT_PEOPLE, EVENT_SESSIONS
 from context_graph.store.keys import GraphKeys, PartitionKeys
 
 _SCAN = 2000
-_SCOPES = ("user/", "agent/")
+_SCOPES = ("user/", "agent/", "topic/")
 _AT = 17  # characters of a member that say where
 
 

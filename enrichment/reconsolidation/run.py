@@ -57,7 +57,7 @@ class Outcome:
     facts: int = 0
     """Facts and preferences that were noted."""
     scopes: int = 0
-    """Agents and people that were summarised."""
+    """Agents, people and topics that were summarised."""
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -82,7 +82,7 @@ class Outcome:
             (self.busy, "busy elsewhere"),
             (self.waiting, "waiting for the language model"),
             (self.facts, "facts noted"),
-            (self.scopes, "agents and people summarised"),
+            (self.scopes, "agents, people and topics summarised"),
         )
         return ", ".join(parts + [f"{count} {what}" for count, what in rest if count])
 
@@ -141,7 +141,8 @@ class _Pass:
             for state in sorted(page, key=lambda state: -new.get(filter_tag(state.session_id), 0)):
                 if not stop.is_set():
                     total += await self._session(state, stop)
-        if self._resources.settings.consolidation.scopes and not stop.is_set():
+        settings = self._resources.settings.consolidation
+        if (settings.scopes or settings.topics) and not stop.is_set():
             total += await self._scopes(stop)
         log.info("consolidated", partition=str(self._partition), fence=self._lease.fence, outcome=total.words)
         return total

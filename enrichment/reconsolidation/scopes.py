@@ -1,15 +1,16 @@
-"""What an agent did and what a person was about, over sessions: from the sentences of the sessions' summaries. Pure.
+"""What an agent did, what a person and a topic were about, over sessions: from their summaries' sentences. Pure.
 
 A scope (`user/<id>`, `agent/<id>`) is summarised from the newest summaries of its newest sessions in a partition, two
 at least. Extractive: the sentences that say most among theirs (`summaries.choose`); or by a language model that reads
 them, under the same check as for a session. Each sentence cites the events that its sources cite, and the event names
-as its causes the summaries that were read, so there is a way down: scope, session, event.
+as its causes the summaries that were read, so there is a way down: scope, session, event. Of a topic only the sentences
+count that name one of its entities, and the sessions that have such a sentence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -47,9 +48,11 @@ class Told:
     events: int
 
 
-def fingerprint(sources: Sequence[Source], rules: Rules) -> str:
-    """32 hex digits: the same input by the same rules has the same."""
-    parts = [SCOPE_VERSION, rules.digest, *sorted((source.session_id, source.event_id) for source in sources)]
+def fingerprint(sources: Sequence[Source], rules: Rules, part: Sequence[str] = ()) -> str:
+    """32 hex digits: the same input by the same rules has the same. `part`: what of the sources counts, if not all."""
+    parts: list[object] = [SCOPE_VERSION, rules.digest]
+    parts += sorted((source.session_id, source.event_id) for source in sources)
+    parts += [sorted(part)] if part else []
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -75,14 +78,27 @@ def told_by(summaries: Sequence[LedgerEvent]) -> Told:
     return Told(tuple(sentences), cited, max(summary.envelope.occurred_at for summary in summaries), events)
 
 
+def naming(told: Told, sources: Sequence[Source], names: Sequence[str]) -> tuple[Told, tuple[Source, ...]]:
+    """Of what is told the sentences that hold any of these names (in lower case), and the sources that have such."""
+    sentences = tuple(each for each in told.sentences if any(name in each.text.casefold() for name in names))
+    there = {each.event_id.rpartition("#")[0] for each in sentences}
+    cited = {each.event_id: told.cited[each.event_id] for each in sentences}
+    return replace(told, sentences=sentences, cited=cited), tuple(s for s in sources if s.event_id in there)
+
+
 def plan_scope(
-    scope: str, sources: Sequence[Source], told: Told, rules: Rules, written: Written | Unwritten | None
+    scope: str,
+    sources: Sequence[Source],
+    told: Told,
+    rules: Rules,
+    written: Written | Unwritten | None,
+    *,
+    input_hash: str,
 ) -> ConsolidationPlan | None:
     """The summary of a scope, or None when nothing can be quoted. `written`: what came of asking the rules' model."""
     quotes = written.quotes if isinstance(written, Written) else choose(told.sentences, rules.sentences)
     if not quotes:
         return None
-    input_hash = fingerprint(sources, rules)
     event_id = written_id(scope, input_hash)
     if not isinstance(written, Written):
         event_id = event_id_of(scope, input_hash + (f":{written.reason}" if written is not None else ""))

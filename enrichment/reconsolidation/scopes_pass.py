@@ -1,4 +1,4 @@
-"""Summaries of agents and people, within a pass: after its sessions, from what these were summarised to.
+"""Summaries of agents, people and topics, within a pass: after its sessions, from what these were summarised to.
 
 Whose sessions there are, and which summary is the newest of each, is read in one go over the sessions; only a scope
 whose sources changed is looked at further.
@@ -19,10 +19,12 @@ from enrichment.reconsolidation.scopes import (
     MOST_SESSIONS,
     Source,
     fingerprint,
+    naming,
     plan_scope,
     told_by,
     written_id,
 )
+from enrichment.reconsolidation.shared_topics import topics_of
 from enrichment.reconsolidation.writing import Unwritten, Written
 from enrichment.reconsolidation.written import Line, lines_of
 
@@ -37,9 +39,10 @@ Newest = Mapping[str, tuple[str, Position]]
 
 
 class ScopesPass:
-    """Summarises the agents and people of one partition."""
+    """Summarises the agents and people of one partition, and its topics, as the settings say."""
 
     def __init__(self, resources: Resources, partition: Partition, rules: Rules, append: Append, ask: Ask) -> None:
+        self._resources = resources
         self._ledger = resources.ledger
         self._partition = partition
         self._rules = rules
@@ -49,43 +52,63 @@ class ScopesPass:
 
     async def run(self, newest: Newest, stop: asyncio.Event) -> tuple[int, int]:
         """How many summaries were written, and for how many the model is to be asked again."""
-        scopes: dict[str, list[Source]] = {}
-        async for page in self._store.sources(self._partition):
-            for session_id, names, known in page:
-                summary = newest.get(session_id, known)
-                people = tuple(name.removeprefix("user:") for name in names if name.startswith("user:"))
-                if summary is None or len(people) > _MOST_PEOPLE:
-                    continue
-                source = Source(session_id, *summary, people)
-                for name in names:
-                    kind, _, identifier = name.partition(":")
-                    if kind in ("user", "agent") and len(scopes.setdefault(f"{kind}/{identifier}", [])) < MOST_SESSIONS:
-                        scopes[f"{kind}/{identifier}"].append(source)
+        settings = self._resources.settings.consolidation
+        known, scopes = await self._sources(newest)
         written = waiting = 0
-        for scope, sources in scopes.items():
+        for scope, sources in scopes.items() if settings.scopes else ():
             if len(sources) < FEWEST_SESSIONS or stop.is_set():
                 continue
             new, again = await self._scope(scope, sources)
             written, waiting = written + new, waiting + again
+        topics = await topics_of(self._resources, self._partition, settings.topics) if settings.topics else []
+        for topic in topics:
+            sources = [known[name] for name in topic.sessions if name in known]
+            if len(sources) < FEWEST_SESSIONS or stop.is_set():
+                continue
+            new, again = await self._scope(topic.scope, sources, topic.names)
+            written, waiting = written + new, waiting + again
         return written, waiting
 
-    async def _scope(self, scope: str, sources: list[Source]) -> tuple[bool, bool]:
-        seen = fingerprint(sources, self._rules)
+    async def _sources(self, newest: Newest) -> tuple[dict[str, Source], dict[str, list[Source]]]:
+        """The newest summaries by session, and by agent and person those of their newest sessions."""
+        known: dict[str, Source] = {}
+        scopes: dict[str, list[Source]] = {}
+        async for page in self._store.sources(self._partition):
+            for session_id, names, seen in page:
+                summary = newest.get(session_id, seen)
+                people = tuple(name.removeprefix("user:") for name in names if name.startswith("user:"))
+                if summary is None or len(people) > _MOST_PEOPLE:
+                    continue
+                source = known[session_id] = Source(session_id, *summary, people)
+                for name in names:
+                    kind, _, identifier = name.partition(":")
+                    if kind in ("user", "agent") and len(scopes.setdefault(f"{kind}/{identifier}", [])) < MOST_SESSIONS:
+                        scopes[f"{kind}/{identifier}"].append(source)
+        return known, scopes
+
+    async def _scope(self, scope: str, sources: Sequence[Source], names: Sequence[str] = ()) -> tuple[bool, bool]:
+        """Whether a summary is new, and whether to ask again. `names`: only sentences that hold one of these count."""
+        seen = fingerprint(sources, self._rules, names)
         if await self._store.scope_seen(self._partition, scope) == seen:
             return False, False
         found = await self._ledger.at(self._partition, [source.position.stream_id for source in sources])
         readable = {event.envelope.event_id: event for event in found if not event.erased}
         if any(source.event_id not in readable for source in sources):
             return False, False  # an erasure is under way: its sweep takes that source away
-        told = told_by(list(readable.values()))
+        told, input_hash = told_by(list(readable.values())), seen
+        if names:
+            told, sources = naming(told, sources, names)
+            if len(sources) < FEWEST_SESSIONS:
+                return await self._done(scope, seen, new=False)
+            input_hash = fingerprint(sources, self._rules, list(told.cited))
         answer: Written | Unwritten | None = None
         if self._ask is not None:
-            known = await self._ledger.get(self._partition, written_id(scope, seen))
+            known = await self._ledger.get(self._partition, written_id(scope, input_hash))
             if known is not None and not known.erased:
                 return await self._done(scope, seen, new=False)
             lines = lines_of(told.sentences, self._rules.model_characters)
             answer = await self._ask(lines)
-        plan = plan_scope(scope, sources, told, self._rules, answer)
+        plan = plan_scope(scope, sources, told, self._rules, answer, input_hash=input_hash)
         new = plan is not None and await self._append(plan)
         if isinstance(answer, Unwritten) and answer.again:
             return new, True

@@ -163,6 +163,84 @@ async def test_as_of_a_moment_the_version_is_found_that_was_the_newest_then(
     assert await found(before) is None
 
 
+async def topics(resources: Resources, partition: Partition) -> list[Envelope]:
+    events = [each.envelope for each in await resources.ledger.after(partition, None, 1000)]
+    found: list[tuple[Envelope, Any]] = [(each, each.payload) for each in events if each.event_type == SUMMARY_TYPE]
+    return [each for each, payload in found if payload and payload["scope"].startswith("topic/")]
+
+
+def with_topics(resources: Resources, most: int) -> Resources:
+    own = resources.settings.consolidation.model_copy(update={"scopes": False, "topics": most})
+    return replace(resources, settings=resources.settings.model_copy(update={"consolidation": own}))
+
+
+async def rackets(http: httpx2.AsyncClient, session: str, user: str, first: int, more: str = "") -> None:
+    """A session about one topic, three codes that stand together in three of its events, and about something else."""
+    texts = [f"Part AB-1234 of order XY-5678 failed with ERR-9012{more}, try {n}." for n in range(3)]
+    texts.append(f"The weather at the office of {user} was fine on day {first}.")
+    events = [
+        event(first + n, session_id=session, user_id=user, payload={"text": text}) for n, text in enumerate(texts)
+    ]
+    await settled(http, await post_all(http, events))
+
+
+async def test_a_topic_is_summarised_once_from_what_names_it(
+    http: httpx2.AsyncClient, resources: Resources, partition: Partition
+) -> None:
+    await rackets(http, "s1", "nadia", 0)
+    await rackets(http, "s2", "omar", 10)
+    await consolidate(with_topics(resources, 0), partition, "w")
+    await passed(http, resources, partition)
+    assert await topics(resources, partition) == []
+    there = with_topics(resources, 5)
+    assert (await consolidate(there, partition, "w")).scopes == 1
+    await passed(http, resources, partition)
+    assert (await consolidate(there, partition, "w")).scopes == 0
+    (made,) = await topics(resources, partition)
+    payload: Any = made.payload
+    (community,) = (await http.get("/v1/communities")).json()["communities"]
+    assert payload["scope"] == f"topic/{community['id']}"
+    assert sorted(payload["sessions"]) == ["s1", "s2"]
+    assert all("AB-1234" in each["text"] and each["event_ids"] for each in payload["sentences"])
+    await resources.derived_redis.delete(GraphKeys(partition).consolidated(payload["scope"]))
+    assert (await consolidate(there, partition, "w")).scopes == 0
+    asked = {"query": "part AB-1234", "filters": {"kind": {"eq": "summary"}}}
+    items = {item["id"]: item for item in (await http.post("/v1/context", json=asked)).json()["items"]}
+    assert items[f"summary:{payload['scope']}"]["event_ids"]
+    walk = {"start": [{"kind": "event", "id": made.event_id}], "max_depth": 2, "edges": ["DERIVED_FROM", "SUMMARIZES"]}
+    nodes = (await http.post("/v1/graph/query", json=walk)).json()["nodes"]
+    assert {"session:s1", "session:s2"} <= set(nodes)
+    await same_as_replayed(resources, partition)
+
+
+async def test_a_topic_keeps_its_name_and_goes_with_any_session_that_it_quotes(
+    http: httpx2.AsyncClient, resources: Resources, partition: Partition, canary: str
+) -> None:
+    there = with_topics(resources, 5)
+    await rackets(http, "s1", "nadia", 0)
+    await rackets(http, "s2", "omar", 10)
+    await consolidate(there, partition, "w")
+    await passed(http, resources, partition)
+    await rackets(http, "s3", "eve", 20, f" near {canary}")
+    await consolidate(there, partition, "w")
+    await passed(http, resources, partition)
+    first, second = await topics(resources, partition)
+    scopes: list[Any] = [first.payload, second.payload]
+    assert scopes[0]["scope"] == scopes[1]["scope"]
+    assert canary in str(scopes[1])
+    done = await http.delete("/v1/users/eve", params={"wait_ms": 60_000})
+    assert done.status_code == 200, done.text
+    assert canary.encode() not in await everything(resources.ledger_redis)
+    assert [each.event_id for each in await topics(resources, partition)] == [first.event_id]
+
+    async def shown() -> bool:
+        found = await resources.graph.summary(partition, scopes[0]["scope"])
+        return found is not None and found.id == first.event_id
+
+    await until(shown)
+    await same_as_replayed(resources, partition)
+
+
 async def test_an_erased_session_takes_along_what_quotes_it_and_the_rest_is_written_anew(
     http: httpx2.AsyncClient, resources: Resources, partition: Partition, canary: str
 ) -> None:
