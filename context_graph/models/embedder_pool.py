@@ -14,6 +14,7 @@ from pathlib import Path
 from context_graph.domain.generations import Recipe
 from context_graph.errors import ConfigurationError, ModelMissing
 from context_graph.models.embedder import Embedder
+from context_graph.models.gathering import gathering
 from context_graph.models.opening import open_embedder
 from context_graph.settings import EmbeddingSettings
 
@@ -53,7 +54,8 @@ class EmbedderPool:
 
     async def _open(self, settings: EmbeddingSettings, recipe: Recipe | None) -> Embedder:
         try:
-            return await self._stack.enter_async_context(open_embedder(settings, self._cache_dir))
+            embedder = await self._stack.enter_async_context(open_embedder(settings, self._cache_dir))
+            return await self._stack.enter_async_context(gathering(embedder))
         except ConfigurationError as error:
             if recipe is None:
                 raise
