@@ -33,6 +33,7 @@ from context_graph.errors import PermanentError
 
 MOST_EVENTS = 1000
 """Events of a stretch, and of all stretches that one decision lists: some 110 kB of JSON."""
+_ORDER = 17  # characters of a sort key
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,6 +92,11 @@ class Pin:
     def value(self) -> str:
         """What is stored: the greatest one holds."""
         return f"{self.order}{int(self.pinned)}"
+
+    @property
+    def member(self) -> str:
+        """As it stands among all decisions about pins, in the order of the ledger."""
+        return f"{self.value}{self.event_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,11 @@ def decision_of(event: LedgerEvent) -> Decision | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PermanentError(f"{event.envelope.event_id!r} decides about no stretch: {error!r}") from error
+
+
+def split_pin(member: str) -> tuple[str, bool, str]:
+    """The order, whether it is pinned, and the event id of a `Pin.member`."""
+    return member[:_ORDER], member[_ORDER] == "1", member[_ORDER + 1 :]
 
 
 def pin_of(event: LedgerEvent) -> Pin | None:

@@ -105,7 +105,8 @@ class GraphDelta:
     `first_seen`: a session's agents, users, tools and event types (`agent:support`) with the position at which each
     appeared first. `receipts`: the receipts of contexts that held an event, told about a user, or were served to a
     session or an agent; members as on timelines. `opinions`: by event. `versions`: every summary of a scope.
-    `pins`: the newest decision about each event. `learned`: facts by id; `superseded`: what took the place of one.
+    `pins`: the newest decision about each event; `pin_decisions`: all of them (`Pin.member`).
+    `learned`: facts by id; `superseded`: what took the place of one.
     """
 
     events: dict[str, EventNode] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class GraphDelta:
     opinions: dict[str, set[Opinion]] = field(default_factory=dict)
     versions: dict[str, set[str]] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
+    pin_decisions: set[str] = field(default_factory=set)
     learned: dict[str, LearnedFact] = field(default_factory=dict)
     superseded: set[Supersession] = field(default_factory=set)
 
@@ -137,7 +139,8 @@ class GraphDelta:
         self.receipts.setdefault((of, identifier), set()).add(member)
 
     def put_pin(self, pin: Pin) -> None:
-        """The newest decision about an event wins."""
+        """The newest decision about an event wins; all of them stay known."""
+        self.pin_decisions.add(pin.member)
         known = self.pins.get(pin.event_id)
         if known is None or known.order < pin.order:
             self.pins[pin.event_id] = pin
@@ -173,6 +176,7 @@ class GraphDelta:
             self.opinions.setdefault(event_id, set()).update(opinions)
         for pin in other.pins.values():
             self.put_pin(pin)
+        self.pin_decisions |= other.pin_decisions
         self.learned |= other.learned
         self.superseded |= other.superseded
         for scope, summaries in other.versions.items():

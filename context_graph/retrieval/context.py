@@ -52,7 +52,7 @@ def weighed(
 def items_of(
     candidates: Sequence[Candidate], tail: Sequence[Candidate], bonds: Mapping[str, str], token_budget: int
 ) -> list[Item]:
-    """Ranked items: summaries, relevant events, and the recent tail of the session; each document once."""
+    """Ranked items: what is pinned, facts, summaries, relevant events, and the session's recent tail; each once."""
     recent = {candidate.document.id for candidate in tail}
     limit = max(_SHORTEST_CHARACTERS, int(token_budget * _LONGEST_SHARE * 4))
     items: list[Item] = []
@@ -75,6 +75,8 @@ def items_of(
 
 
 def _section(candidate: Candidate, recent: set[str]) -> Section:
+    if "pinned" in candidate.channels:
+        return "pinned"
     if candidate.document.kind == "fact":
         return "profile"
     if candidate.document.kind == "summary":

@@ -14,6 +14,7 @@ from context_graph.domain.forgetting import Decisions, Place
 from context_graph.domain.graph import EventNode, node_of
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.text import searchable
+from context_graph.retrieval.request import AsOf
 from context_graph.store.forgotten import Forgotten
 from context_graph.store.ledger import Ledger
 
@@ -47,6 +48,20 @@ class ForgottenNodes:
         for partition in {where for _, where in places}:
             known |= await self._forgotten.of(partition, [name for name, where in places if where == partition])
         return [name for name in sessions if known.get(name, _NONE).any_forgotten]
+
+    async def pinned(self, tenant: Tenant, limit: int, as_of: AsOf | None) -> list[tuple[Partition, list[str]]]:
+        """The events that are pinned (were, as of a position), the newest pin first, of each partition that has any.
+
+        Among the `limit` newest decisions about pins of a partition.
+        """
+        untils = [None if as_of is None else as_of.last(partition.bucket) for partition in tenant.partitions]
+        found = await asyncio.gather(
+            *(
+                self._forgotten.newest_pins(partition, limit, until)
+                for partition, until in zip(tenant.partitions, untils, strict=True)
+            )
+        )
+        return [(partition, ids) for partition, ids in zip(tenant.partitions, found, strict=True) if ids]
 
     async def _forgotten_event(self, partition: Partition, event_id: str) -> LedgerEvent | None:
         event = await self._ledger.get(partition, event_id)

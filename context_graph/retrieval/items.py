@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 from context_graph.domain.document import Document
 from context_graph.domain.partition import Partition
 
-Section = Literal["profile", "summary", "relevant", "recent"]
+Section = Literal["pinned", "profile", "summary", "relevant", "recent"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 
 _REASONS: Mapping[str, str] = {
@@ -23,6 +23,7 @@ _REASONS: Mapping[str, str] = {
     "causal": "cause or effect of a match",
     "recency": "recent in this session",
     "profile": "holds of the person in scope",
+    "pinned": "pinned",
 }
 _NAMED_REASONS = 3  # the strongest ones are named
 
@@ -37,6 +38,7 @@ class Share:
 
 # What one section leaves of its share, the others get.
 DEFAULT_SHARES: Mapping[Section, Share] = {
+    "pinned": Share(0.1),
     "profile": Share(0.1, 0.25),
     "summary": Share(0.2),
     "relevant": Share(0.5),
@@ -81,7 +83,7 @@ class Item(NamedTuple):
     def reason(self) -> str:
         """Why it is here: the strongest channels in words."""
         named = [name for name, added in self.channels.items() if name in _REASONS and added > 0]
-        strongest = sorted(named, key=lambda name: -self.channels[name])[:_NAMED_REASONS]
+        strongest = sorted(named, key=lambda name: (name != "pinned", -self.channels[name]))[:_NAMED_REASONS]
         return ", ".join(_REASONS[name] for name in strongest)
 
     @property

@@ -107,7 +107,7 @@ def pack(
 
     used = exactly(taken)
     while used > limit:
-        taken.remove(min(taken, key=lambda bond: bond.worth))
+        taken.remove(min(taken, key=lambda bond: (bond.section == "pinned", bond.worth)))
         used = exactly(taken)
     cut = late()
     if not cut:
@@ -134,14 +134,18 @@ def _by_price(
     prices: _Prices,
     late: Callable[[], bool],
 ) -> list[_Bond]:
-    """First what fits each section's least share, then what fits its most; worthiest first; until it is late."""
+    """First what fits each section's least share, then what fits its most; worthiest first; until it is late.
+
+    What is pinned has its least share before all others, or it would have none: it is worth little by itself.
+    """
     taken: dict[str, _Bond] = {}
     paid: set[str] = set()
     spent = dict.fromkeys(SECTIONS, 0)
     left = limit
     for bound in ("least", "most"):
         caps = {section: int(limit * getattr(shares.get(section, Share(0.0)), bound)) for section in SECTIONS}
-        for bond in bonds:
+        pinned_first = sorted(bonds, key=lambda bond: bond.section != "pinned") if bound == "least" else bonds
+        for bond in pinned_first:
             room = min(left, caps[bond.section] - spent[bond.section])
             if bond.about > room * _SURELY_OVER or bond.name in taken:
                 continue

@@ -38,6 +38,7 @@ from context_graph.retrieval.links import Links
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
+from context_graph.retrieval.pinned import Pinned
 from context_graph.retrieval.profile import Profile
 from context_graph.retrieval.query_vectors import EmbedderOf, QueryVectors
 from context_graph.retrieval.receipts import people_of, receipt_of
@@ -117,8 +118,8 @@ class Found:
     truncated: Sequence[str] = ()
 
 
-_Gathered: TypeAlias = tuple[list[Candidate], list[Candidate], list[Candidate]]
-"""What the channels find, the session's tail, and the profile of the person in scope."""
+_Gathered: TypeAlias = tuple[list[Candidate], list[Candidate], list[Candidate], list[Candidate]]
+"""What the channels find, the session's tail, the profile of the person in scope, and what is pinned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class Retrieval:
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links, FactEdges(parts.learned))
         self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._profile = Profile(parts.learned, parts.graph)
+        self._pinned = Pinned(parts.neighbours.forgotten, self._candidates)
         self._vectors = QueryVectors(parts.embedder_of)
         self._waiting = Waiting(parts.groups, parts.generations)
 
@@ -171,16 +173,16 @@ class Retrieval:
             with timings.step("understand"):
                 plainly = self._asked(tenant, query, scope(query), understand(query.query, query.intents))
                 ask = await finding.within(self._ask(tenant, query), plainly, "understand")
-            nothing: _Gathered = ([], [], [])
+            nothing: _Gathered = ([], [], [], [])
             gathering = self._gather(tenant, query, ask, timings, finding)
-            found, tail, known = await finding.within(gathering, nothing, "candidates")
+            found, tail, known, pinned = await finding.within(gathering, nothing, "candidates")
             found = await finding.within(self._with_older(tenant, found, ask, any_words=True), found, "older")
             seeds = [candidate for candidate in found if candidate.document.kind == "event"][:_SEEDS]
             with timings.step("weigh"):
                 uses = await finding.within(self._uses(tenant, found, ask), {}, "feedback")
                 async with self._turn:
                     weighed = assembly.weighed(found, ask.understanding, self._parts.now_ms(), uses)
-                    ranked = assembly.merged(weighed, known)
+                    ranked = assembly.merged(weighed, known, pinned)
                     bonds = assembly.bonds_of([*ranked, *tail])
                     items = assembly.items_of(ranked, tail, bonds, query.token_budget)
             with timings.step("pack"):
@@ -299,7 +301,8 @@ class Retrieval:
             else:
                 found = self._candidates.latest(tenant, ask)
             known = self._profile.of(tenant, query, ask.understanding)
-            return await asyncio.gather(found, self._tail(tenant, query, ask), known)
+            pinned = self._pinned.of(tenant, ask)
+            return await asyncio.gather(found, self._tail(tenant, query, ask), known, pinned)
 
     async def _timed_vector(self, tenant: Tenant, text: str, timings: Timings, deadline: Deadline) -> bytes | None:
         """Within `candidates`, because the words are asked meanwhile."""

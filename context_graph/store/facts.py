@@ -29,11 +29,11 @@ Content: TypeAlias = Mapping[str, bytes]
 EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY = "event", "timeline", "registered", "effect", "summary"
 FIRST_SEEN, RECEIPT, VERSION, OPINION = "first seen", "receipt", "version", "opinion"
 DOCUMENT, VECTOR, ENTITIES = "document", "vector", "entities"
-FORGOTTEN, PINNED = "forgotten", "pinned"
+FORGOTTEN, PINNED, PIN_DECISION = "forgotten", "pinned", "pin decision"
 LEARNED, LISTED, SUPERSEDED = "learned", "listed", "superseded"
 GRAPH_KINDS = (
     EVENT, TIMELINE, REGISTERED, EFFECT, SUMMARY, FIRST_SEEN, RECEIPT, VERSION, OPINION, FORGOTTEN, PINNED,
-    LEARNED, LISTED, SUPERSEDED,
+    PIN_DECISION, LEARNED, LISTED, SUPERSEDED,
 )  # fmt: skip
 FACT_KINDS = (*GRAPH_KINDS, DOCUMENT, VECTOR, ENTITIES)
 
@@ -92,6 +92,7 @@ def facts_of_delta(delta: GraphDelta) -> Iterator[Fact]:
     yield from _facts_of_records(delta)
     for pin in delta.pins.values():
         yield Fact(PINNED, pin.event_id, {"value": pin.value.encode()}, pin.order)
+    yield from (_member_fact(PIN_DECISION, "", member, 0) for member in delta.pin_decisions)
     yield from _facts_of_learned(delta)
 
 
@@ -286,6 +287,7 @@ KINDS: tuple[KeyKind, ...] = (
     KeyKind("facts:", _set, _members(LISTED), members=True),
     KeyKind("superseded:", _hash, _superseded_facts),
     KeyKind("pins", _hash, _pin_facts),
+    KeyKind("pin-decisions", _set, _members(PIN_DECISION), members=True),
     KeyKind("summary:", _hash, _versioned(SUMMARY, "order")),
     KeyKind("doc:", _hash, _versioned(DOCUMENT, fields.AT)),
     KeyKind("vec:", _hash, _vector_facts),

@@ -20,8 +20,9 @@ from typing import Any
 
 import orjson
 
-from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions
+from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions, split_pin
 from context_graph.domain.partition import Partition
+from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS, name_members
 from context_graph.store.graph import EVENT_FIELDS, Graph
@@ -77,6 +78,18 @@ class Forgotten:
                 return {name.decode() for name, value in found.items() if value.endswith(b"1")}
             found = await self._redis.hmget(key, list(ids)) if ids else []
         return {i for i, value in zip(ids, found, strict=True) if value is not None and value.endswith(b"1")}
+
+    async def newest_pins(self, partition: Partition, limit: int, until: Position | None) -> list[str]:
+        """The events that are pinned by the `limit` newest decisions (at or ahead of `until`), the newest first."""
+        key = (await self._graph.keys(partition)).pin_decisions
+        end = "+" if until is None else f"({until.sort_key}\x7f"
+        with store_errors("reading pins"):
+            found: Any = await self._redis.zrevrangebylex(key, end, "-", start=0, num=limit)
+        newest: dict[str, bool] = {}
+        for member in found:
+            _, pinned, event_id = split_pin(member.decode())
+            newest.setdefault(event_id, pinned)
+        return [event_id for event_id, pinned in newest.items() if pinned]
 
     async def remove_nodes(self, partition: Partition, places: Places) -> None:
         """Stage 1's part."""

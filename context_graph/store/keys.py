@@ -262,6 +262,11 @@ class GraphKeys:
         """Event id -> sort key of the newest decision, then 1 for pinned, 0 for not any more."""
         return f"{self.tag}:pins"
 
+    @property
+    def pin_decisions(self) -> str:
+        """Sorted set: every decision about a pin, in the order of the ledger."""
+        return f"{self.tag}:pin-decisions"
+
     def sessions_of(self, user_id: str) -> str:
         """Sessions that a person appears in, forgotten ones too: erasure finds them here."""
         return f"{self.tag}:sessions-of:{user_id}"
@@ -386,6 +391,7 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":retention:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":consolidation", "hash", "derived", "the generation"),
     KeyPattern(_G + r":pins", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":pin-decisions", "zset", "derived", "the generation"),
     KeyPattern(_G + r":sessions-of:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":doc:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":vec:\d+:.+", "hash", "derived", "the generation"),
