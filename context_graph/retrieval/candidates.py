@@ -9,7 +9,7 @@ index answer is a proposal, never a permission.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +20,7 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.query import Understanding
 from context_graph.retrieval import ranking
 from context_graph.retrieval.items import Candidate
+from context_graph.retrieval.query_vectors import VectorOf
 from context_graph.retrieval.ranking import Match, Placed
 from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.together import together
@@ -112,16 +113,14 @@ class Candidates:
         self._graph = graph
 
     async def find(
-        self, tenant: Tenant, ask: Ask, *, vector: Awaitable[bytes | None] | None, use_text: bool = True
+        self, tenant: Tenant, ask: Ask, *, vector: VectorOf | None, use_text: bool = True
     ) -> list[Candidate]:
         """Ranked candidates, best first; scores are relative to the best (1). `vector`: float32 bytes, or None."""
         pool = await self.pool(tenant, ask, vector=vector, use_text=use_text)
         async with self._turn:
             return ranked(pool, ask.understanding)
 
-    async def pool(
-        self, tenant: Tenant, ask: Ask, *, vector: Awaitable[bytes | None] | None, use_text: bool = True
-    ) -> Pool:
+    async def pool(self, tenant: Tenant, ask: Ask, *, vector: VectorOf | None, use_text: bool = True) -> Pool:
         """What the channels find and what belongs to it, not yet ranked."""
         words = ask.understanding.terms if use_text else ()
         pool = Pool({}, {})
@@ -169,8 +168,8 @@ class Candidates:
         )
         return _keyed(tenant, found)
 
-    async def _near(self, tenant: Tenant, ask: Ask, vector: Awaitable[bytes | None] | None) -> dict[DocumentKey, float]:
-        made = await vector if vector is not None else None
+    async def _near(self, tenant: Tenant, ask: Ask, vector: VectorOf | None) -> dict[DocumentKey, float]:
+        made = await vector() if vector is not None else None
         if made is None:
             return {}
         found = await together(

@@ -7,7 +7,8 @@ find is served all the same. Where nothing but meaning was asked for, there is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 import structlog
@@ -21,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 EmbedderOf: TypeAlias = Callable[[TenantId], Awaitable[Embedder]]
 """The embedder of a tenant's live generation. Raises ConfigurationError where its model cannot be loaded."""
+
+VectorOf: TypeAlias = Callable[[], Awaitable[bytes | None]]
+"""Begins to embed a query: one whose deadline has passed before is never begun."""
 
 _FOR_THE_MODEL = 0.6  # of what is left of the deadline: the rest is for what the words find
 
@@ -51,10 +55,8 @@ class QueryVectors:
             deadline.cut(f"{CUT}: vectors")
         return None
 
-    def for_search(
-        self, tenant: TenantId, mode: str, text: str, deadline: Deadline
-    ) -> Coroutine[None, None, bytes | None] | None:
+    def for_search(self, tenant: TenantId, mode: str, text: str, deadline: Deadline) -> VectorOf | None:
         """As the mode of a search has it; None: by words alone."""
         if mode == "keyword":
             return None
-        return self.of(tenant, text) if mode == "semantic" else self.in_time(tenant, text, deadline)
+        return partial(self.of, tenant, text) if mode == "semantic" else partial(self.in_time, tenant, text, deadline)

@@ -213,19 +213,20 @@ class Retrieval:
         deadline = self._deadline()
         wanted = query.offset + query.limit
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
-        filters = await self._same_things.widened(query.filters, tenant, query.as_of)
-        understanding = await self._understood(tenant, query.query, filters, query.as_of)
-        ask = Ask(understanding, filters, query.as_of, depth, beside=query.mode == "hybrid")
-        vector = self._vectors.for_search(tenant.name, query.mode, understanding.subject, deadline)
+        beside = query.mode == "hybrid"
+        plainly = Ask(understand(query.query), query.filters, query.as_of, depth, beside=beside)
+        ask = await deadline.within(self._search_ask(tenant, query, plainly), plainly, "understand")
+        vector = self._vectors.for_search(tenant.name, query.mode, ask.understanding.subject, deadline)
         finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
-        found = await self._with_older(tenant, found, ask, any_words=query.mode != "keyword")
+        older = self._with_older(tenant, found, ask, any_words=query.mode != "keyword")
+        found = await deadline.within(older, found, "older")
         return Found(found[query.offset : wanted], len(found) > wanted, passed, depth, deadline.truncated)
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
         """What a context would be chosen from, for those who fit and measure the ranking."""
         ask = await self._ask(tenant, query)
-        vector = self._vectors.of(tenant.name, ask.understanding.subject)
+        vector = partial(self._vectors.of, tenant.name, ask.understanding.subject)
         return ask.understanding, await self._candidates.pool(tenant, ask, vector=vector)
 
     async def lineage(
@@ -265,6 +266,12 @@ class Retrieval:
         understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
         return self._asked(tenant, query, filters, understanding)
 
+    async def _search_ask(self, tenant: Tenant, query: SearchQuery, plainly: Ask) -> Ask:
+        """As it was asked plainly, with all names of entities, and knowing who speaks."""
+        filters = await self._same_things.widened(query.filters, tenant, query.as_of)
+        understanding = await self._understood(tenant, query.query, filters, query.as_of)
+        return replace(plainly, understanding=understanding, filters=filters)
+
     def _asked(self, tenant: Tenant, query: ContextQuery, filters: Filters, understanding: Understanding) -> Ask:
         limit = self._parts.settings.candidates
         opinions = query.as_of is None and tenant.buckets == 1
@@ -296,7 +303,7 @@ class Retrieval:
     ) -> _Gathered:
         with timings.step("candidates"):
             if query.query.strip():
-                vector = self._timed_vector(tenant, ask.understanding.subject, timings, deadline)
+                vector = partial(self._timed_vector, tenant, ask.understanding.subject, timings, deadline)
                 found = self._candidates.find(tenant, ask, vector=vector)
             else:
                 found = self._candidates.latest(tenant, ask)
