@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
@@ -51,7 +52,9 @@ class IndexingOf:
 
     def _forgetting(self, inner: IndexingHandler) -> ForgettingHandler:
         forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
-        return ForgettingHandler(inner, forgotten, self.resources.ledger, forgotten.remove_documents, spares=True)
+        summaries = partial(forgotten.remove_summaries, vectors=False)
+        ledger, remove = self.resources.ledger, forgotten.remove_documents
+        return ForgettingHandler(inner, forgotten, ledger, remove, spares=True, remove_summaries=summaries)
 
 
 @dataclass(slots=True)
@@ -110,7 +113,9 @@ class EnrichmentOf:
         index = self.resources.index.at(self.number, recipe.dimensions, fresh=fresh)
         inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind, passages=passages)
         forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
-        return ForgettingHandler(inner, forgotten, self.resources.ledger, forgotten.remove_enrichments, spares=True)
+        summaries = partial(forgotten.remove_summaries, vectors=True)
+        ledger, remove = self.resources.ledger, forgotten.remove_enrichments
+        return ForgettingHandler(inner, forgotten, ledger, remove, spares=True, remove_summaries=summaries)
 
     async def _recipe(self, tenant: TenantId) -> Recipe:
         known = await self.resources.generations.recipe(tenant, self.number)

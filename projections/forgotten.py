@@ -9,6 +9,7 @@ from context_graph.domain.event import SERVICE_SESSION, LedgerEvent
 from context_graph.domain.forgetting import Decision, Decisions, decision_of, decisions
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.store.facts import (
     DOCUMENT,
     EFFECT,
@@ -23,6 +24,7 @@ from context_graph.store.ledger import Ledger
 
 _PAGE = 1000
 _OF_AN_EVENT = frozenset((EVENT, DOCUMENT, VECTOR, ENTITIES))
+_OF_A_SUMMARY = SUMMARY_ID_PREFIX + session_scope("")
 _TAKEN_FROM = ("agent:", "tool:")  # timelines; those of sessions and people stay
 
 
@@ -54,8 +56,11 @@ def without_forgotten(
             alive |= {f"agent:{envelope.agent_id}", f"tool:{envelope.tool_name}"}
     for fact in facts:
         owner, _, member = fact.name.partition("\0")
+        decided = _deciding(fact, known)
         taken = owner.startswith(_TAKEN_FROM) or fact.kind == EFFECT
-        if fact.kind in _OF_AN_EVENT:
+        if decided is not None and decided.summary_forgotten(fact.at):
+            stays = False
+        elif fact.kind in _OF_AN_EVENT:
             stays = fact.name not in gone
         elif fact.kind in (TIMELINE, EFFECT):
             stays = not taken or member not in members
@@ -63,3 +68,10 @@ def without_forgotten(
             stays = fact.kind != REGISTERED or not taken or owner in alive
         if stays:
             yield fact
+
+
+def _deciding(fact: Fact, known: dict[str, Decisions]) -> Decisions | None:
+    """What was decided about the summary that a document or vector is of."""
+    if fact.kind not in (DOCUMENT, VECTOR) or not fact.name.startswith(_OF_A_SUMMARY):
+        return None
+    return known.get(fact.name.removeprefix(_OF_A_SUMMARY))

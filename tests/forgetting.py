@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -61,7 +62,10 @@ def stages(resources: Resources, generation: int = 1) -> tuple[Handler, ...]:
     graph = resources.graph.at(generation)
     forgotten = Forgotten(resources.derived_redis, graph)
     made = MadeVectors(resources.index.at(generation))
-    enriching = ForgettingHandler(made, forgotten, resources.ledger, forgotten.remove_enrichments, spares=True)
+    enriching = ForgettingHandler(
+        made, forgotten, resources.ledger, forgotten.remove_enrichments, spares=True,
+        remove_summaries=partial(forgotten.remove_summaries, vectors=True),
+    )  # fmt: skip
     return (forgetting(resources, graph), IndexingOf(resources, generation), enriching)
 
 

@@ -61,6 +61,10 @@ class PolicyIn(BaseModel):
         default=_DEFAULT.keep_most, ge=0, le=100_000_000,
         description="events of a partition that may stay so; when there would be more, the share falls",
     )  # fmt: skip
+    keep_summaries: int = Field(
+        default=_DEFAULT.keep_summaries, ge=0, le=100_000_000,
+        description="summaries of forgotten sessions that are found in a partition; of more, the least valuable leave",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -44,6 +44,7 @@ def set_policy(
     max_events: Annotated[int | None, typer.Option(min=1, help="Events that a pass may forget.")] = None,
     keep_share: Annotated[float | None, typer.Option(min=0, max=1, help="Of what is forgotten, this stays.")] = None,
     keep_most: Annotated[int | None, typer.Option(min=0, help="So many events of a partition stay so.")] = None,
+    keep_summaries: Annotated[int | None, typer.Option(min=0, help="So many of forgotten sessions are found.")] = None,
     url: Url = None,
     key: Key = None,
     data: Data = None,
@@ -53,7 +54,7 @@ def set_policy(
     named: JsonObject = {
         "hot_days": hot_days, "warm_days": warm_days, "forget_after_days": forget_after_days,
         "keep_value": keep_value, "protect_hops": protect_hops, "max_events_per_run": max_events,
-        "keep_share": keep_share, "keep_most": keep_most,
+        "keep_share": keep_share, "keep_most": keep_most, "keep_summaries": keep_summaries,
     }  # fmt: skip
     known: Any = _ask(url, key, data, "GET", _POLICY)["policy"]
     known.pop("version")

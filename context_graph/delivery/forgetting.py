@@ -9,11 +9,12 @@ any order: what is written before a decision is found by the decision, what is w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from context_graph.delivery.source import Handler
-from context_graph.domain.event import LedgerEvent
+from context_graph.domain.event import SUMMARY_TYPE, LedgerEvent
 from context_graph.domain.forgetting import Decision, Decisions, Place, decision_of
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
@@ -22,6 +23,19 @@ from context_graph.store.ledger import Ledger
 
 _NONE = Decisions()
 _READ = 200  # events read again at once
+
+
+class Touched(NamedTuple):
+    """What a decision may be about: an event, or a summary of a session."""
+
+    session_id: str
+    place: Place
+    is_summary: bool = False
+
+    def is_forgotten(self, known: Mapping[str, Decisions]) -> bool:
+        """By what is known of its session."""
+        decided = known.get(self.session_id, _NONE)
+        return decided.summary_forgotten(self.place.order) if self.is_summary else decided.forgotten(self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +51,22 @@ class ForgettingHandler:
     ledger: Ledger
     remove: Callable[[Partition, Places], Awaitable[None]]
     spares: bool
+    remove_summaries: Callable[[Partition, Mapping[str, str]], Awaitable[None]] | None = None
+    """Takes away the summaries of sessions up to a sort key; None: the stage keeps what it has of summaries."""
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
         """Handle the batch, whole. Raises what the stage's handler raises, and StoreUnavailable."""
         found = [decision for event in events if (decision := decision_of(event)) is not None]
         if found:
             await self.forgotten.put(partition, found)
-        touched = _touched(events, found)
+        touched = _touched(events, found, summaries=self.remove_summaries is not None)
         if self.spares:
             known = await self.forgotten.of(partition, _sessions(touched))
             events = [event for event in events if not _is_forgotten(event, known)]
         await self.inner.handle(partition, events)
         await self._settle(partition, touched, {m.event_id for decision in found for m in decision.members})
 
-    async def _settle(self, partition: Partition, touched: dict[str, tuple[str, Place]], listed: set[str]) -> None:
+    async def _settle(self, partition: Partition, touched: dict[str, Touched], listed: set[str]) -> None:
         """Act by the decisions until they stay the same. `listed`: events that a decision of the batch is about."""
         acted_by: dict[str, Decisions] | None = None
         removed: set[str] = set()
@@ -58,12 +74,21 @@ class ForgettingHandler:
             known = await self.forgotten.of(partition, _sessions(touched))
             if known == acted_by or not (known or removed):
                 return
-            gone = {i: place for i, (session, place) in touched.items() if known.get(session, _NONE).forgotten(place)}
-            back = [touched[i][1] for i in (listed | removed) - gone.keys()]
-            await self.remove(partition, gone)
+            gone = {i: one for i, one in touched.items() if one.is_forgotten(known)}
+            back = [touched[i].place for i in (listed | removed) & (touched.keys() - gone.keys())]
+            await self._remove(partition, gone)
             await self._again(partition, back)
             removed |= gone.keys()
             acted_by = known
+
+    async def _remove(self, partition: Partition, gone: Mapping[str, Touched]) -> None:
+        await self.remove(partition, {i: one.place for i, one in gone.items() if not one.is_summary})
+        through: dict[str, str] = {}
+        for one in gone.values():
+            if one.is_summary:
+                through[one.session_id] = max(one.place.order, through.get(one.session_id, ""))
+        if self.remove_summaries is not None and through:
+            await self.remove_summaries(partition, through)
 
     async def _again(self, partition: Partition, places: Iterable[Place]) -> None:
         """Handle events once more, from the ledger."""
@@ -77,20 +102,36 @@ def place_of(event: LedgerEvent) -> Place:
     return Place(event.envelope.occurred_at, event.position.sort_key)
 
 
-def _touched(events: Sequence[LedgerEvent], found: Sequence[Decision]) -> dict[str, tuple[str, Place]]:
-    """Event id -> session and place: the events of a batch that can be forgotten, and those that decisions list."""
-    touched = {m.event_id: (decision.session_id, m.place) for decision in found for m in decision.members}
+def touched_by(event: LedgerEvent) -> Touched | None:
+    """The event as decisions see it; None where none can be about it."""
+    envelope = event.envelope
+    is_summary = envelope.event_type == SUMMARY_TYPE
+    if envelope.is_derived and not is_summary:
+        return None
+    return Touched(envelope.session_id, place_of(event), is_summary)
+
+
+def _touched(events: Sequence[LedgerEvent], found: Sequence[Decision], *, summaries: bool) -> dict[str, Touched]:
+    """Event id -> what the events of a batch that can be forgotten are, and those that decisions list.
+
+    `summaries`: those of sessions too.
+    """
+    touched = {
+        member.event_id: Touched(decision.session_id, member.place, bool(decision.summaries_through))
+        for decision in found
+        for member in decision.members
+    }
     for event in events:
-        if not event.envelope.is_derived:
-            touched[event.envelope.event_id] = (event.envelope.session_id, place_of(event))
-    return touched
+        one = touched_by(event)
+        if one is not None:
+            touched[event.envelope.event_id] = one
+    return {i: one for i, one in touched.items() if summaries or not one.is_summary}
 
 
-def _sessions(touched: dict[str, tuple[str, Place]]) -> list[str]:
-    return sorted({session for session, _ in touched.values()})
+def _sessions(touched: Mapping[str, Touched]) -> list[str]:
+    return sorted({one.session_id for one in touched.values()})
 
 
-def _is_forgotten(event: LedgerEvent, known: dict[str, Decisions]) -> bool:
-    if event.envelope.is_derived:
-        return False
-    return known.get(event.envelope.session_id, _NONE).forgotten(place_of(event))
+def _is_forgotten(event: LedgerEvent, known: Mapping[str, Decisions]) -> bool:
+    one = touched_by(event)
+    return one is not None and one.is_forgotten(known)

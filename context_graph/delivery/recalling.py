@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from context_graph.delivery.forgetting import place_of
-from context_graph.domain.event import Envelope, LedgerEvent, SessionId
+from context_graph.domain.event import SUMMARY_TYPE, Envelope, LedgerEvent, SessionId
 from context_graph.domain.forgetting import (
     MOST_EVENTS,
     Decisions,
@@ -98,10 +98,25 @@ class Recalling:
                     occurred_at=self.now_ms(), after=known.known[0].order,
                 )
             )  # fmt: skip
+        if whole:
+            made += self._summaries(partition, session_id, events, known)
         if not made:
             return Recalled(session_id, 0)
         answers = await self._append(partition, made)
         return Recalled(session_id, sum(map(len, parts)), max(answer.position for answer in answers))
+
+    def _summaries(
+        self, partition: Partition, session_id: str, events: Sequence[LedgerEvent], known: Decisions
+    ) -> Iterator[Envelope]:
+        """The decision that the session's summary is found again, where its newest one is not."""
+        summaries = [e for e in events if e.envelope.event_type == SUMMARY_TYPE and not e.erased]
+        newest = max(summaries, key=lambda event: event.position, default=None)
+        if newest is not None and known.summary_forgotten(newest.position.sort_key):
+            member = Member(newest.envelope.event_id, place_of(newest))
+            yield decision_event(
+                False, partition.bucket, session_id, [], [member], occurred_at=self.now_ms(),
+                after=known.known[0].order, summaries_through=newest.position.sort_key,
+            )  # fmt: skip
 
     async def _append(self, partition: Partition, envelopes: Sequence[Envelope]) -> list[Appended]:
         events = [Appendable(e.event_id, e.session_id, codec.encode(e), clear=True) for e in envelopes]

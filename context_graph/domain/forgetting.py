@@ -78,6 +78,8 @@ class Decision:
     at: int
     stretches: tuple[Stretch, ...]
     members: tuple[Member, ...] = ()
+    summaries_through: str = ""
+    """Not about events but about the session's summaries up to that sort key; its members are these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,15 @@ class Decisions:
     def forgotten(self, place: Place) -> bool:
         """Whether the event that stands there is forgotten."""
         decision = self.deciding(place)
+        return decision is not None and decision.forgotten
+
+    def deciding_summary(self, order: str) -> Decision | None:
+        """The newest one about the session's summary with that sort key: one for a summary holds for older ones too."""
+        return next((d for d in self.known if order <= d.summaries_through), None)
+
+    def summary_forgotten(self, order: str) -> bool:
+        """Whether the session's summary with that sort key is out of index and vectors."""
+        decision = self.deciding_summary(order)
         return decision is not None and decision.forgotten
 
     @property
@@ -154,6 +165,7 @@ def decision_of(event: LedgerEvent) -> Decision | None:
             members=tuple(
                 Member(event_id, Place(ms, _order(bucket, position))) for event_id, position, ms in payload["events"]
             ),
+            summaries_through=_order(bucket, payload["summaries_through"]) if "summaries_through" in payload else "",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PermanentError(f"{event.envelope.event_id!r} decides about no stretch: {error!r}") from error
@@ -213,13 +225,17 @@ def decision_event(
     occurred_at: int,
     said: dict[str, JsonValue] | None = None,
     after: str = "",
+    summaries_through: str = "",
 ) -> Envelope:
     """The event that decides about stretches. The same stretches after the same decision (`after`) have the same id.
 
-    `said`: what else its payload says (reason, policy, counts).
+    `said`: what else its payload says (reason, policy, counts). `summaries_through`: see `Decision`.
     """
     kind = FORGOTTEN_TYPE if forgotten else RECALLED_TYPE
     identity = "\x00".join((session_id, after, *(f"{s.first}{s.last}{s.through}" for s in stretches)))
+    if summaries_through:
+        identity += f"\x00summaries {summaries_through}"
+        said = {"summaries_through": str(Position.of_sort_key(bucket, summaries_through)), **(said or {})}
     return Envelope(
         event_id=EventId(f"{kind.partition('.')[2]}-{blake2b(identity.encode(), digest_size=16).hexdigest()}"),
         event_type=kind,

@@ -45,6 +45,8 @@ class ForgettingPolicy:
     """Of a forgotten episode, the share of its events that stays: those that say most."""
     keep_most: int = 20_000
     """Events of a partition that may stay so: when there would be more, the share falls, for all alike."""
+    keep_summaries: int = 10_000
+    """Summaries of forgotten sessions that a partition's index holds: of more, the least valuable leave it."""
     version: int = 0
 
     def tier(self, age_ms: int, value: float) -> Tier:

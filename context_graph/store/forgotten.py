@@ -7,6 +7,8 @@ them put the same. What a stage removes is what it wrote:
 - indexing: its document;
 - enrichment: its vector, its entities, its place on the timelines of its entities.
 
+Of a session's summary that is forgotten, document and vector go; its node stays, and leads to what it says.
+
 What stays is the way back: the timelines of its session and its person (the session's table of contents, what
 consolidation reads and erasure goes by), what appears in a session, opinions, and the names of agents and tools. An
 entity goes with its last mention; what was decided about its names stays.
@@ -23,7 +25,9 @@ import orjson
 from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions, split_pin
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.documents import AT
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS, name_members
 from context_graph.store.graph import EVENT_FIELDS, Graph
 
@@ -38,6 +42,7 @@ class Forgotten:
         self._redis = redis
         self._graph = graph
         scripts = files("context_graph.store").joinpath("lua")
+        self._drop = redis.register_script(scripts.joinpath("drop_if_older.lua").read_text())
         self._forget_node = redis.register_script(scripts.joinpath("forget_node.lua").read_text())
         self._forget_mentions = redis.register_script(scripts.joinpath("forget_mentions.lua").read_text())
 
@@ -118,6 +123,18 @@ class Forgotten:
             with store_errors("forgetting documents"):
                 await self._redis.delete(*(keys.document(event_id) for event_id in places))
 
+    async def remove_summaries(self, partition: Partition, through: Mapping[str, str], *, vectors: bool) -> None:
+        """Of each of these sessions the summary's document (or `vectors`), unless it is newer than that sort key."""
+        keys = await self._graph.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        for session_id, order in through.items():
+            document = SUMMARY_ID_PREFIX + session_scope(session_id)
+            for key in [keys.vector(document)] if vectors else [keys.document(document)]:
+                await self._drop(keys=[key], args=[AT, order + "."], client=pipe)  # the sort key itself counts as older
+        with store_errors("forgetting summaries"):
+            if through:
+                await pipe.execute()
+
     async def remove_enrichments(self, partition: Partition, places: Places) -> None:
         """The enrichment's part."""
         keys = await self._graph.keys(partition)
@@ -146,12 +163,14 @@ def decision_row(decision: Decision) -> bytes:
     stretches = [
         [s.first.occurred_at, s.first.order, s.last.occurred_at, s.last.order, s.through] for s in decision.stretches
     ]
-    return orjson.dumps([int(decision.forgotten), decision.at, stretches])
+    of_summaries = (decision.summaries_through,) if decision.summaries_through else ()
+    return orjson.dumps([int(decision.forgotten), decision.at, stretches, *of_summaries])
 
 
 def _decision(session_id: str, order: str, row: bytes) -> Decision:
-    forgotten, at, stretches = orjson.loads(row)
-    return Decision(session_id, order, bool(forgotten), at, tuple(_stretch(*numbers) for numbers in stretches))
+    forgotten, at, stretches, *of_summaries = orjson.loads(row)
+    cut = tuple(_stretch(*numbers) for numbers in stretches)
+    return Decision(session_id, order, bool(forgotten), at, cut, summaries_through="".join(of_summaries))
 
 
 def _stretch(first_at: int, first: str, last_at: int, last: str, through: str) -> Stretch:

@@ -18,7 +18,7 @@ from context_graph.domain.event import TenantId
 from context_graph.domain.forgetting import Place
 from context_graph.domain.partition import Partition
 from context_graph.domain.retention import ForgettingPolicy
-from context_graph.domain.text import session_scope
+from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import IMPORTANCE, KIND, RECORDED, SESSION, STORED
 from context_graph.store.graph import Graph
@@ -79,6 +79,9 @@ class Mark:
     """What share of a forgotten episode might stay."""
     summary: str = ""
     """Sort key of the newest summary."""
+    rests: int | None = None
+    """Nothing is left of the session but what stays, and its summary may go: since when it rests, ms UTC. -1: it may
+    not; None: nobody has looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Look:
         mark = self.mark
         return (
             mark is None
+            or mark.rests is None
             or now >= mark.again
             or mark.share > share
             or (mark.policy, mark.count, mark.last, mark.decisions, mark.summary)
@@ -159,6 +163,17 @@ class RetentionStore:
                 place = Place(entry.occurred_at, entry.position.sort_key)
                 rated = None if importance is None else int(importance)
                 found.append(HeldEvent(entry.event_id, place, rated, int(uses or 0)))
+        return found
+
+    async def summary_uses(self, partition: Partition, sessions: Sequence[str]) -> list[int]:
+        """How often each of these sessions' summaries helped, by feedback."""
+        keys, found = await self._graph.keys(partition), []
+        for start in range(0, len(sessions), _PAGE):
+            pipe = self._redis.pipeline(transaction=False)
+            for session_id in sessions[start : start + _PAGE]:
+                pipe.hget(keys.feedback(SUMMARY_ID_PREFIX + session_scope(session_id)), "uses")
+            with store_errors("reading the uses of summaries"):
+                found += [int(uses or 0) for uses in await pipe.execute()]
         return found
 
     async def sessions_with_dead_letters(self, partition: Partition, groups: Sequence[str]) -> set[str]:

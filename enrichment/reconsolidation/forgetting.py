@@ -62,6 +62,17 @@ class SessionFacts:
     summary: str | None
     decided: str = ""
     gone: int = 0
+    summary_gone: bool = False
+    newest: int = 0
+    """When its newest event occurred, or it was last recalled, ms UTC."""
+
+    def rests(self, policy: ForgettingPolicy, now: int) -> int:
+        """Since when nothing is left of it but what stays of what is forgotten; -1 when its summary must be found."""
+        events = [event for episode in self.episodes for event in episode.events]
+        busy = any(episode.tier(policy, now) != "due" for episode in self.episodes)
+        if busy or not self.gone or self.summary is None or self.summary_gone or any(e.pinned for e in events):
+            return -1
+        return max(self.newest, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,8 @@ class ForgettingPlan:
     chosen: list[Choice] = field(default_factory=list)
     kept: Counter[KeptBecause] = field(default_factory=Counter)
     tiers: Counter[str] = field(default_factory=Counter)
+    summaries: list[str] = field(default_factory=list)
+    """Sessions whose summary leaves the index."""
 
     @property
     def events(self) -> int:
@@ -124,6 +137,7 @@ class ForgettingPlan:
             "events": self.events,
             "episodes": self.episodes,
             "sessions": len(self.chosen),
+            "summaries": len(self.summaries),
             "kept": dict(sorted(self.kept.items())),
             "tiers": dict(sorted(self.tiers.items())),
             "listed": sessions,

@@ -44,6 +44,7 @@ from enrichment.reconsolidation.forgetting import (
     plan_forgetting,
     room_of,
 )
+from enrichment.reconsolidation.old_summaries import Resting, decision_about, leaving
 from enrichment.reconsolidation.plan import scope_of
 from enrichment.reconsolidation.telling import most_telling
 
@@ -73,7 +74,8 @@ class Forgot:
         if self.off or self.busy:
             return "" if self.off else "forgetting busy elsewhere"
         events, sessions = self.plan.events, len(self.plan.chosen)
-        return f"{events:,} events of {sessions:,} sessions forgotten, {self.unchanged:,} sessions not looked at"
+        left = f"{len(self.plan.summaries):,} summaries left the index, " if self.plan.summaries else ""
+        return f"{events:,} events of {sessions:,} sessions forgotten, {left}{self.unchanged:,} sessions not looked at"
 
 
 async def forget(
@@ -117,6 +119,7 @@ class _Pass:
         self._states: list[GroupState] = []
         self._held: set[str] = set()
         self._share = policy.keep_share
+        self._resting: list[Resting] = []
 
     async def run(self, stop: asyncio.Event) -> Forgot:
         groups = [stage.group for stage in stages_of(await self._resources.generations.live(self._partition.tenant))]
@@ -134,9 +137,12 @@ class _Pass:
             for look in looks:
                 if look not in due and look.mark is not None:
                     tiers.update(look.mark.tiers)
+                    self._rest(look, look.mark.rests)
             for start in range(0, len(due), _TOGETHER):
                 if not stop.is_set():
                     tiers += await self._decide(due[start : start + _TOGETHER], done)
+        if not stop.is_set():
+            await self._leave(done)
         if self._lease is not None and not stop.is_set():
             await self._store.tell(self._partition, {tier: tiers[tier] for tier in (*TIERS, "forgotten")})
         if not done.off:
@@ -167,6 +173,8 @@ class _Pass:
         done.plan.chosen += plan.chosen
         done.plan.kept += plan.kept
         done.plan.tiers += plan.tiers
+        for look in looks:
+            self._rest(look, facts[look.session_id].rests(self._policy, self._now))
         if self._lease is not None:
             for choice in plan.chosen:
                 done.appended += await self._append(choice.decisions(self._partition.bucket, self._policy))
@@ -177,14 +185,38 @@ class _Pass:
             await self._store.remember(self._partition, marks)
         return plan.tiers + Counter({"forgotten": sum(session.gone for session in facts.values())})
 
+    def _rest(self, look: Look, since: int | None) -> None:
+        if since is not None and since >= 0:
+            self._resting.append(Resting(look.session_id, since, look.summary))
+
+    async def _leave(self, done: Forgot) -> None:
+        """Too many summaries of sessions that rest: those that leave the index."""
+        if len(self._resting) <= self._policy.keep_summaries:
+            return
+        uses = await self._store.summary_uses(self._partition, [one.session_id for one in self._resting])
+        chosen = leaving(self._resting, uses, self._policy, self._now)
+        done.plan.summaries += [one.session_id for one in chosen]
+        for start in range(0, len(chosen) if self._lease is not None else 0, _TOGETHER):
+            some = chosen[start : start + _TOGETHER]
+            known = await self._forgotten.of(self._partition, [one.session_id for one in some])
+            ids = [Position.of_sort_key(self._partition.bucket, one.order).stream_id for one in some]
+            summaries = await self._resources.ledger.at(self._partition, ids)
+            made = [
+                decision_about(summary, self._policy, known.get(summary.envelope.session_id, _NONE))
+                for summary in summaries
+                if not summary.erased
+            ]
+            done.appended += await self._append(made)
+
     def _mark(self, look: Look, facts: SessionFacts, chosen: bool) -> Mark:
         tiers = Counter[str]({"forgotten": facts.gone})
         for episode in facts.episodes:
             tiers[episode.tier(self._policy, self._now)] += len(episode.events)
         again = 0 if chosen else next_look(facts, self._policy, self._now, self._share)
         return Mark(
-            self._policy.version, look.count, look.last, look.decisions, again, dict(tiers), self._share, look.summary
-        )
+            self._policy.version, look.count, look.last, look.decisions, again, dict(tiers), self._share, look.summary,
+            rests=facts.rests(self._policy, self._now),
+        )  # fmt: skip
 
     async def _telling(self, sessions: Iterable[SessionFacts], chained: set[str]) -> frozenset[str]:
         """Of the episodes that will go, the events that say most and stay."""
@@ -226,6 +258,9 @@ class _Pass:
             for event in held
             if not known.forgotten(event.place)
         ]
+        order = "" if summary is None else summary.position.sort_key
+        of_summary = known.deciding_summary(order) if order else None
+        times = [max(event.place.occurred_at, known.recalled_at(event.place) or 0) for event in held]
         covered = summary is not None and await self._covers(summary, session_id, held)
         return SessionFacts(
             session_id=session_id,
@@ -233,6 +268,8 @@ class _Pass:
             summary=summary.envelope.event_id if covered and summary is not None else None,
             decided=known.known[0].order if known.known else "",
             gone=len(held) - len(there),
+            summary_gone=of_summary is not None and of_summary.forgotten,
+            newest=max([*times, 0 if of_summary is None or of_summary.forgotten else of_summary.at]),
         )
 
     async def _summary(self, session_id: str) -> LedgerEvent | None:

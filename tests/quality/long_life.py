@@ -1,4 +1,5 @@
-"""A simulated half year with and without forgetting: `python -m tests.quality.long_life [days]`.
+"""A simulated half year with and without forgetting, and with a bound on old summaries too:
+`python -m tests.quality.long_life [days]`.
 
 One LoCoMo session a day in turn, told anew under that day's date; every ten days a pass of summaries and forgetting, by
 a clock that is given. Vectors are made of words (`tests.forgetting.vector_of`), no model runs: sizes are real, and
@@ -14,9 +15,11 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -57,6 +60,7 @@ POLICY = ForgettingPolicy(
     enabled=True, hot_days=7, warm_days=20, forget_after_days=30, max_events_per_run=1_000_000,
     keep_share=0.5, keep_most=1200,
 )  # fmt: skip
+BOUNDED = replace(POLICY, keep_summaries=60)
 _EVERY = 10  # days between passes
 _BEST = 20
 _ASKED = 1000
@@ -74,6 +78,8 @@ class Reading:
     p50: float
     p95: float
     """Milliseconds of a context of 2,000 tokens, its receipt and the model left out."""
+    kinds: dict[str, int]
+    """Bytes of derived memory by what the keys are."""
 
 
 async def live(resources: Resources, partition: Partition, days: int, policy: ForgettingPolicy) -> list[Reading]:
@@ -131,10 +137,13 @@ async def _caught_up(resources: Resources, partition: Partition, seen: Position 
 
 async def _read(resources: Resources, partition: Partition, day: int) -> Reading:
     redis: Any = resources.derived_redis
-    keys, pipe = GraphKeys(partition), redis.pipeline(transaction=False)
-    async for key in redis.scan_iter(match=f"{keys.tag}:*", count=2000):
+    tag, pipe, names = GraphKeys(partition).tag, redis.pipeline(transaction=False), []
+    async for key in redis.scan_iter(match=f"{tag}:*", count=2000):
+        names.append(key.decode().removeprefix(f"{tag}:"))
         pipe.execute_command("MEMORY", "USAGE", key)
-    sizes = [size for size in await pipe.execute() if size]
+    kinds: Counter[str] = Counter()
+    for name, size in zip(names, await pipe.execute(), strict=True):
+        kinds[_kind(name)] += size or 0
     statistics = await resources.index.statistics(partition)
     tenant = await resources.tenants.ensure(partition.tenant, 1)
     retrieval, spent = _retrieval(resources), []
@@ -144,7 +153,18 @@ async def _read(resources: Resources, partition: Partition, day: int) -> Reading
         spent.append((time.perf_counter() - began) * 1000)
     ledger = await resources.ledger.length(partition)
     p50, p95 = quantiles(spent, n=20)[9], quantiles(spent, n=20)[18]
-    return Reading(day, ledger, statistics.documents, sum(sizes) / 1e6, p50, p95)
+    return Reading(day, ledger, statistics.documents, kinds.total() / 1e6, p50, p95, dict(kinds))
+
+
+def _kind(name: str) -> str:
+    """What a key is: its first word, the kind of a timeline, and whether it is about a summary."""
+    kind, _, rest = name.partition(":")
+    if kind == "timeline":
+        return f"{kind} {rest.partition(':')[0]}"
+    about = rest.partition(":")[2] if kind == "vec" else rest
+    return (
+        f"{kind} {'summary' if about.startswith('summary') else 'event'}" if kind in ("doc", "vec", "event") else kind
+    )
 
 
 class _Words:
@@ -206,17 +226,43 @@ def _told(session: tuple[Conversation, list[Turn]], day: int) -> list[Envelope]:
     ]  # fmt: skip
 
 
-async def compared(days: int) -> dict[str, tuple[list[Reading], tuple[float, float]]]:
-    """With and without forgetting, each on a Redis of its own."""
-    found = {}
-    for name, policy in (("without", ForgettingPolicy()), ("with", POLICY)):
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Milliseconds of all communities, asked for once and then again, and of the sessions related to one."""
+
+    communities: float
+    again: float
+    related: float
+
+
+async def asked(resources: Resources) -> Asked:
+    """Timed once each, at the end."""
+    tenant, retrieval = await resources.tenants.ensure("default", 1), _retrieval(resources)
+    times = [time.perf_counter()]
+    for question in (
+        retrieval.communities.all(tenant, None),
+        retrieval.communities.all(tenant, None),
+        retrieval.related.of(tenant, "day-20", 10, 0.0, None),
+    ):
+        await question
+        times.append(time.perf_counter())
+    return Asked(*((later - before) * 1000 for before, later in pairwise(times)))
+
+
+Life = tuple[list[Reading], tuple[float, float], Asked]
+
+
+async def compared(days: int) -> dict[str, Life]:
+    """Without and with forgetting, each on a Redis of its own."""
+    found: dict[str, Life] = {}
+    for name, policy in (("without", ForgettingPolicy()), ("with", POLICY), ("bounded", BOUNDED)):
         with tempfile.TemporaryDirectory() as folder:
             async with embedded_redis(Path(folder)) as server:
                 settings = Settings(redis_url=SecretStr(server.url), data_dir=Path(folder))
                 async with open_resources(settings) as resources:
                     [partition] = (await resources.tenants.ensure("default", 1)).partitions
                     readings = await live(resources, partition, days, policy)
-                    found[name] = (readings, await recall(resources, partition, days))
+                    found[name] = (readings, await recall(resources, partition, days), await asked(resources))
     return found
 
 
@@ -225,16 +271,35 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 180
     found = asyncio.run(compared(days))
-    sys.stdout.write(
-        "day  events | documents without, with | derived MB without, with | context ms p50/p95 without, with\n"
-    )
-    for a, b in zip(found["without"][0], found["with"][0], strict=True):
+    _print_lives(found)
+    for name, (_, (turns, either), times) in found.items():
         sys.stdout.write(
-            f"{a.day:3} {a.ledger:7} | {a.documents:6} {b.documents:6} | {a.derived_mb:7.2f} {b.derived_mb:7.2f} | "
-            f"{a.p50:5.1f}/{a.p95:5.1f} {b.p50:5.1f}/{b.p95:5.1f}\n"
+            f"{name}: recall on old questions: turns {turns:.3f}, turns or their summary {either:.3f}; communities "
+            f"{times.communities:.0f} ms, again {times.again:.0f} ms, related sessions {times.related:.0f} ms\n"
         )
-    for name, (_, (turns, either)) in found.items():
-        sys.stdout.write(f"recall on old questions {name}: turns {turns:.3f}, turns or their summary {either:.3f}\n")
+    _print_growth({name: readings for name, (readings, _, _) in found.items()})
+
+
+def _print_lives(found: dict[str, Life]) -> None:
+    names = ", ".join(found)
+    sys.stdout.write(f"day  events | documents, derived MB, context ms p50/p95: {names}\n")
+    for readings in zip(*(readings for readings, _, _ in found.values()), strict=True):
+        columns = (f"{r.documents:6} {r.derived_mb:6.2f} {r.p50:5.1f}/{r.p95:5.1f}" for r in readings)
+        sys.stdout.write(f"{readings[0].day:3} {readings[0].ledger:7} | {' | '.join(columns)}\n")
+
+
+def _print_growth(found: dict[str, list[Reading]]) -> None:
+    """Bytes a day over the last 60 days by what the keys are, most first."""
+    sys.stdout.write(f"\nbytes a day over the last 60 days: {', '.join(found)}\n")
+    growth = {}
+    for name, readings in found.items():
+        before, last = readings[max(len(readings) - 1 - 60 // _EVERY, 0)], readings[-1]
+        days = max(last.day - before.day, 1)
+        growth[name] = {kind: (size - before.kinds.get(kind, 0)) / days for kind, size in last.kinds.items()}
+    kinds = {kind for grown in growth.values() for kind in grown}
+    for kind in sorted(kinds, key=lambda kind: -growth["without"].get(kind, 0)):
+        sys.stdout.write(f"{kind:16}" + "".join(f"{grown.get(kind, 0):9.0f}" for grown in growth.values()) + "\n")
+    sys.stdout.write(f"{'all':16}" + "".join(f"{sum(grown.values()):9.0f}" for grown in growth.values()) + "\n")
 
 
 if __name__ == "__main__":
