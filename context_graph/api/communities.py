@@ -49,8 +49,9 @@ async def list_communities(request: Request, tenant: ReadTenant, asked: Annotate
 async def get_community(
     request: Request, tenant: ReadTenant, community_id: str, asked: Annotated[Reading, Query()]
 ) -> Response:
-    """All its members, its sessions, and the sentences of their summaries that name most of its members, each with the
-    events that it cites. The id stays while its most central member does."""
+    """All its members (`names`: of those that have several, all that are one thing), its sessions, and the sentences of
+    their summaries that name most of its members, each with the events that it cites. The id stays while its most
+    central member does."""
     services = services_of(request)
     late = await asked.waited(services.waiting, tenant)
     with services.metrics.timed("graph"):
@@ -62,6 +63,7 @@ async def get_community(
     return json_response(
         {
             **_json(found.community, len(found.community.members)),
+            "names": {member: list(names) for member, names in found.names.items() if len(names) > 1},
             "sessions": [{"session_id": name, "events": count} for name, count in found.sessions],
             "summary": {"method": "extractive", "sentences": sentences} if sentences else None,
             "meta": {"as_of": as_of_json(asked.moment), "truncated": late, "complete": not late},

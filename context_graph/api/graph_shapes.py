@@ -132,6 +132,7 @@ COMMUNITY = answer(
     "The community",
     _all(
         **_COMMUNITY,
+        names={"type": "object", "description": "member to all its names, of those that have several"},
         sessions=_list(_all(session_id=_S, events=_I)),
         summary={"type": ["object", "null"], "description": "method, and sentences with the events that they cite"},
         meta=_all(**_META),

@@ -7,6 +7,7 @@ steps from a name to its alikes' alikes, MOST_NAMES around a cluster, NEIGHBOURH
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ MOST_NAMES = 400
 NEIGHBOURHOOD = 200  # newest events of an entity in which its neighbours are counted
 _MOST_PEOPLE = 3  # a name that more people's events mention is nobody's secret
 _STEPS = 2
+_MANY = 200  # names whose clusters are found off the event loop
 _SCANNED = 1000  # names one request reads for a query
 _SERVICE_SESSION = SessionId("context-graph")
 EmbedderOf = Callable[[TenantId], Awaitable[Embedder]]
@@ -135,6 +137,10 @@ class Entities:
         clusters = await self._clusters(tenant, ids, then)
         return {one: clusters.of.get(one, (one,)) for one in ids}
 
+    async def state(self, tenant: Tenant) -> tuple[int, ...]:
+        """Changes whenever other names may be one thing because of a new name or decision."""
+        return await self._store.sizes(tenant.partitions)
+
     async def same_as(self, tenant: Tenant, ids: Sequence[str], then: Then) -> tuple[Link, ...]:
         """The joins that hold the clusters of these names together."""
         wanted = set(ids)
@@ -201,7 +207,10 @@ class Entities:
             pair_of(one.left, one.right): Decision(one.same, one.event_id, one.note, one.position)
             for one in await self._store.decisions(tenant.partitions, sorted(known), said)
         }
-        return cluster(known, decisions, await self._likeness(tenant, known))
+        likeness = await self._likeness(tenant, known)
+        if len(known) < _MANY:
+            return cluster(known, decisions, likeness)
+        return await asyncio.to_thread(cluster, known, decisions, likeness)
 
     async def _likeness(self, tenant: Tenant, names: Iterable[str]) -> Likeness | None:
         """Cosines of the pairs that only their meaning can decide; None when there is none, or no model."""

@@ -2,7 +2,9 @@
 
 Nothing is stored: they are a function of what is mentioned now (or was, as of a position), so there is nothing to
 rebuild, to erase or to do again (adr/0031). Bounded: the newest `_ENTITIES` of a partition by their last mention, and
-the newest `_MENTIONS` events of each. Forgotten events tie nothing; those that stayed of their episodes do.
+the newest `_MENTIONS` events of each. Forgotten events tie nothing; those that stayed of their episodes do. Names that
+are one thing are one member. What is mentioned is read each time; names are joined and communities cut again, in a
+thread, only when it has changed since.
 
 A community's summary is extractive: sentences of its sessions' summaries that name its members, each with the events
 that the sentence cites, which can be read also when they are forgotten.
@@ -11,9 +13,10 @@ that the sentence cites, which can be read also when they are forgotten.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from context_graph.domain.entity_names import split_id
@@ -24,6 +27,7 @@ from context_graph.errors import UnknownThing
 from context_graph.resolution.communities import Community, communities
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import AsOf
+from context_graph.retrieval.same_things import SameThings
 from context_graph.store.graph import Graph
 from context_graph.store.ledger import Ledger
 
@@ -32,6 +36,8 @@ _MENTIONS = 50
 _EVENTS = 300  # events of a community whose sessions are counted
 _SESSIONS = 20
 _SENTENCES = 4
+_READ = 100  # entities whose mentions are read at once: the event loop goes on in between
+_REMEMBERED = 32  # answers
 _EVERYWHERE = ("tool:", "agent:")  # they are mentioned by whatever they do
 
 
@@ -52,52 +58,105 @@ class CommunityDetail:
     community: Community
     sessions: tuple[tuple[str, int], ...]
     sentences: tuple[Sentence, ...]
+    names: Mapping[str, tuple[str, ...]]
+    """Member to the names that are one thing with it, of those that are mentioned."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Communities, the names of each member, and a digest of what they follow from."""
+
+    digest: bytes
+    communities: tuple[Community, ...]
+    names: Mapping[str, tuple[str, ...]]
 
 
 class Communities:
     """Of any tenant."""
 
-    def __init__(self, graph: Graph, neighbours: Neighbours, ledger: Ledger) -> None:
+    def __init__(self, graph: Graph, neighbours: Neighbours, ledger: Ledger, same: SameThings) -> None:
+        self._same = same
+        self._known: OrderedDict[tuple[str, AsOf | None], _Answer] = OrderedDict()
         self._graph = graph
         self._neighbours = neighbours
         self._ledger = ledger
 
     async def all(self, tenant: Tenant, as_of: AsOf | None) -> tuple[Community, ...]:
         """Largest first, ties by id."""
+        return (await self._answer(tenant, as_of)).communities
+
+    async def _answer(self, tenant: Tenant, as_of: AsOf | None) -> _Answer:
+        mentions = await self._mentions(tenant, as_of)
+        state = await self._same.state(tenant)
+        digest = await asyncio.to_thread(_digest, state, mentions)
+        known = self._known.get((tenant.name, as_of))
+        if known is None or known.digest != digest:
+            same = await self._same.names(tenant, sorted(mentions), as_of) if mentions else {}
+            joined, names = _joined(mentions, same)
+            known = _Answer(digest, await asyncio.to_thread(communities, joined), names)
+            self._known[tenant.name, as_of] = known
+        self._known.move_to_end((tenant.name, as_of))
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return known
+
+    async def _mentions(self, tenant: Tenant, as_of: AsOf | None) -> dict[str, list[str]]:
+        """Entity to the ids of its events, newest first, of those that have any."""
         pages = [await self._graph.registry(partition, "entity", limit=_ENTITIES) for partition in tenant.partitions]
         names = sorted({name for page in pages for name, _ in page if not name.startswith(_EVERYWHERE)})
-        if not names:
-            return ()
-        members = await self._neighbours.members(tenant, "entity", names, _MENTIONS, as_of)
-        mentions = {name: [entry.event_id for entry in entries] for name, (entries, _) in members.items()}
-        return await asyncio.to_thread(communities, mentions)
+        found: dict[str, list[str]] = {}
+        for start in range(0, len(names), _READ):
+            some = names[start : start + _READ]
+            members = await self._neighbours.members(tenant, "entity", some, _MENTIONS, as_of)
+            found |= {name: [entry.event_id for entry in entries] for name, (entries, _) in members.items() if entries}
+        return found
 
     async def detail(self, tenant: Tenant, community_id: str, as_of: AsOf | None) -> CommunityDetail:
         """Raises UnknownThing when there is none of that id (any more)."""
-        found = next((one for one in await self.all(tenant, as_of) if one.id == community_id), None)
+        answer = await self._answer(tenant, as_of)
+        found = next((one for one in answer.communities if one.id == community_id), None)
         if found is None:
             raise UnknownThing("community", community_id)
+        names = {member.entity_id: answer.names[member.entity_id] for member in found.members}
         events = await self._neighbours.events(tenant, found.event_ids[:_EVENTS], as_of)
         counts = Counter(event.session_id for event in events.values())
         sessions = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_SESSIONS]
-        sentences = await self._sentences(tenant, found, [name for name, _ in sessions], as_of)
-        return CommunityDetail(found, tuple(sessions), sentences)
+        forms = [[split_id(name)[1] for name in every] for every in names.values()]
+        sentences = await self._sentences(tenant, forms, [name for name, _ in sessions], as_of)
+        return CommunityDetail(found, tuple(sessions), sentences, names)
 
     async def _sentences(
-        self, tenant: Tenant, community: Community, sessions: Sequence[str], as_of: AsOf | None
+        self, tenant: Tenant, members: Sequence[Sequence[str]], sessions: Sequence[str], as_of: AsOf | None
     ) -> tuple[Sentence, ...]:
-        """Those that name most members, as many as a summary has; in the order of the ledger."""
+        """Those that name most members (each by any of its names), as many as a summary has; in ledger order."""
         newest = await self._neighbours.summaries(tenant, sessions, as_of)
-        names = [split_id(member.entity_id)[1] for member in community.members]
         found: list[tuple[int, Sentence]] = []
         for partition in tenant.partitions:
             ids = [one.position.stream_id for one in newest.values() if one.position.bucket == partition.bucket]
             for event in await self._ledger.at(Partition(tenant.name, partition.bucket), ids):
                 for sentence in _said(event):
                     text = sentence.text.casefold()
-                    found.append((sum(name in text for name in names), sentence))
+                    found.append((sum(any(name in text for name in names) for names in members), sentence))
         best = sorted((one for one in found if one[0]), key=lambda one: (-one[0], _order(one[1])))[:_SENTENCES]
         return tuple(sorted((sentence for _, sentence in best), key=_order))
+
+
+def _digest(state: tuple[int, ...], mentions: Mapping[str, Sequence[str]]) -> bytes:
+    return blake2b(repr((state, sorted(mentions.items()))).encode(), digest_size=16).digest()
+
+
+def _joined(
+    mentions: Mapping[str, Sequence[str]], same: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
+    """The mentions of names that are one thing under the one of them that is mentioned most, and these names."""
+    joined: dict[str, list[str]] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for name in mentions:
+        together = tuple(sorted({name, *same.get(name, ())} & mentions.keys()))
+        shown = min(together, key=lambda one: (-len(mentions[one]), one))
+        names[shown] = together
+        joined[shown] = list(dict.fromkeys(event_id for one in together for event_id in mentions[one]))
+    return joined, names
 
 
 def _said(event: LedgerEvent) -> list[Sentence]:

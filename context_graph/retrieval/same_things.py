@@ -34,6 +34,14 @@ class SameThings:
         links = await self._entities.same_as(tenant, names, self._then(tenant, as_of, firsts))
         return links, firsts
 
+    async def names(self, tenant: Tenant, asked: Sequence[str], as_of: AsOf | None) -> Mapping[str, tuple[str, ...]]:
+        """Each of these names to all names of its entity, itself included."""
+        return await self._entities.alike(tenant, asked, None if as_of is None else self._then(tenant, as_of, {}))
+
+    async def state(self, tenant: Tenant) -> tuple[int, ...]:
+        """What `names` answers from changes with it."""
+        return await self._entities.state(tenant)
+
     async def widened(self, filters: Filters, tenant: Tenant, as_of: AsOf | None) -> Filters:
         """The filters with all names of the entities that they name; the same where they name none."""
         named = [c for c in filters.conditions if isinstance(c, TagCondition) and c.field == "entity"]

@@ -209,6 +209,18 @@ class EntityStore:
                 found |= {member.split(_SEPARATOR, 2)[2] for member in members}
         return found
 
+    async def sizes(self, partitions: Sequence[Partition]) -> tuple[int, ...]:
+        """Of each partition the rows of its names and of its decisions: one that comes or goes changes them."""
+        found: list[int] = []
+        for partition in partitions:
+            keys = await self._keys(partition)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zcard(keys.entity_names)
+            pipe.zcard(keys.entity_decisions)
+            with store_errors("counting names"):
+                found += await pipe.execute()
+        return tuple(found)
+
     async def listed(self, partitions: Sequence[Partition], after: str, label: str | None, limit: int) -> list[str]:
         """Ids in order, those behind `after`, of one label or all; at most `limit`."""
         prefix = f"i{_SEPARATOR}" + (f"{label}:" if label is not None else "")

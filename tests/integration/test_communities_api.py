@@ -10,6 +10,7 @@ from context_graph.bootstrap import open_resources
 from context_graph.domain.event import TenantId
 from enrichment.reconsolidation.run import consolidate
 from tests.events import event, post_all, settled
+from tests.quality.long_life import retrieval_of
 from tests.service import Service
 from tests.waiting import until
 
@@ -54,6 +55,42 @@ async def test_communities_their_sessions_and_a_summary_that_cites(http: httpx2.
     assert erased.json()["state"] == "done", erased.text
     assert [one["id"] for one in (await http.get("/v1/communities")).json()["communities"]] == [harbour["id"]]
     assert (await http.get(f"/v1/communities/{garden['id']}")).status_code == 404
+
+
+async def test_names_that_are_one_thing_are_one_member_and_unchanged_mentions_are_not_cut_again(
+    http: httpx2.AsyncClient, service: Service
+) -> None:
+    await settled(http, await post_all(http, talk("garden", GARDEN, 0)))
+    rose, soil = "email:rose@garden.org", "email:soil@garden.org"
+
+    async def garden(**params: str) -> dict[str, Any]:
+        [found] = (await http.get("/v1/communities", params=params)).json()["communities"]
+        return dict((await http.get(f"/v1/communities/{found['id']}", params=params)).json())
+
+    before = await garden()
+    assert (before["size"], before["names"]) == (4, {})
+    merged = await http.post("/v1/entities/merge", json={"entities": [rose, soil]})
+    await settled(http, [merged.json()])
+    after = await garden()
+    [(shown, names)] = after["names"].items()
+    assert (after["size"], shown in names, names) == (3, True, [rose, soil])
+    assert (await garden(as_of=_before(merged.json()["position"])))["size"] == 4
+    split = await http.post("/v1/entities/split", json={"entities": [rose, soil]})
+    await settled(http, [split.json()])
+    assert {**await garden(), "meta": None} == {**before, "meta": None}
+    async with open_resources(service.settings) as resources:
+        tenant = await resources.tenants.get(TenantId(service.tenant))
+        assert tenant is not None
+        communities = retrieval_of(resources).communities
+        first = await communities.all(tenant, None)
+        assert await communities.all(tenant, None) is first
+        await settled(http, await post_all(http, talk("harbour", HARBOUR, 20)))
+        assert len(await communities.all(tenant, None)) == 2
+
+
+def _before(position: str) -> str:
+    bucket, ms, seq = position.split("-")
+    return f"{bucket}-{int(ms) - 1}-{seq}"
 
 
 async def _summarised(service: Service) -> None:

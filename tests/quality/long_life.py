@@ -146,7 +146,7 @@ async def _read(resources: Resources, partition: Partition, day: int) -> Reading
         kinds[_kind(name)] += size or 0
     statistics = await resources.index.statistics(partition)
     tenant = await resources.tenants.ensure(partition.tenant, 1)
-    retrieval, spent = _retrieval(resources), []
+    retrieval, spent = retrieval_of(resources), []
     for text in _questions():
         began = time.perf_counter()
         await retrieval.context(tenant, ContextQuery(query=text))
@@ -177,7 +177,8 @@ class _Words:
         return np.stack([np.frombuffer(vector_of(text), dtype=np.float32) for text in texts])
 
 
-def _retrieval(resources: Resources) -> Retrieval:
+def retrieval_of(resources: Resources) -> Retrieval:
+    """Retrieval without a model."""
     redis, graph, live = resources.derived_redis, resources.graph, resources.generations.live
     receipts, mentions = ReceiptIndex(redis, graph), Mentions(redis, graph)
     memory = ForgottenNodes(resources.ledger, Forgotten(redis, graph))
@@ -237,7 +238,7 @@ class Asked:
 
 async def asked(resources: Resources) -> Asked:
     """Timed once each, at the end."""
-    tenant, retrieval = await resources.tenants.ensure("default", 1), _retrieval(resources)
+    tenant, retrieval = await resources.tenants.ensure("default", 1), retrieval_of(resources)
     times = [time.perf_counter()]
     for question in (
         retrieval.communities.all(tenant, None),
