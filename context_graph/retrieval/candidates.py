@@ -17,6 +17,7 @@ from typing import Any
 from context_graph.domain.document import filter_tag
 from context_graph.domain.filters import Condition, Filters, TagCondition, holds
 from context_graph.domain.partition import Partition, Tenant
+from context_graph.domain.position import Position
 from context_graph.domain.query import Understanding
 from context_graph.retrieval import ranking
 from context_graph.retrieval.items import Candidate
@@ -28,6 +29,7 @@ from context_graph.store.documents import StoredDocument
 from context_graph.store.graph import Graph
 from context_graph.store.index import Index, Turn, Wanted
 from context_graph.store.queries import Searcher
+from context_graph.store.queries_then import SearcherThen
 
 DocumentKey = tuple[Partition, str]
 
@@ -54,10 +56,9 @@ class Ask:
     beside: bool = True
     opinions: bool = False
 
-    @property
-    def until(self) -> int | None:
-        """Of the ledger's clock, ms: no index needs to say more."""
-        return self.as_of.ms if self.as_of is not None else None
+    def last(self, partition: Partition) -> Position | None:
+        """The last position of a partition that counts; None: all."""
+        return self.as_of.last(partition.bucket) if self.as_of is not None else None
 
     @property
     def unbounded(self) -> bool:
@@ -108,7 +109,7 @@ class Candidates:
     def __init__(self, searcher: Searcher, index: Index, graph: Graph, turn: AbstractAsyncContextManager[Any]) -> None:
         """`turn`: held while a ranking is computed, so that the event loop has its break between two of them."""
         self._turn = turn
-        self._searcher = searcher
+        self._searcher = SearcherThen(searcher)
         self._index = index
         self._graph = graph
 
@@ -141,13 +142,13 @@ class Candidates:
     async def speakers(self, partitions: Sequence[Partition], ask: Ask, known: Iterable[str]) -> list[str]:
         """Those of these agents who have said something within the filters and the as-of."""
         names = list(known)
-        found = await together([self._searcher.agents_within(p, names, ask.filters, ask.until) for p in partitions])
+        found = await together([self._searcher.agents_within(p, names, ask.filters, ask.last(p)) for p in partitions])
         return list(dict.fromkeys(name for names in found for name in names))
 
     async def latest(self, tenant: Tenant, ask: Ask) -> list[Candidate]:
         """The latest documents of the scope, for a request without a query."""
         found = await together(
-            [self._searcher.latest(partition, ask.filters, ask.limit, ask.until) for partition in tenant.partitions]
+            [self._searcher.latest(p, ask.filters, ask.limit, ask.last(p)) for p in tenant.partitions]
         )
         keys = [(partition, doc_id) for partition, ids in zip(tenant.partitions, found, strict=True) for doc_id in ids]
         pool = Pool({}, {})
@@ -164,7 +165,7 @@ class Candidates:
 
     async def _matching(self, tenant: Tenant, ask: Ask, words: Sequence[str]) -> dict[DocumentKey, float]:
         found = await together(
-            [self._searcher.matching(p, words, ask.filters, ask.limit, ask.until) for p in tenant.partitions]
+            [self._searcher.matching(p, words, ask.filters, ask.limit, ask.last(p)) for p in tenant.partitions]
         )
         return _keyed(tenant, found)
 
@@ -173,7 +174,7 @@ class Candidates:
         if made is None:
             return {}
         found = await together(
-            [self._searcher.near(p, made, ask.filters, ask.limit, ask.until) for p in tenant.partitions]
+            [self._searcher.near(p, made, ask.filters, ask.limit, ask.last(p)) for p in tenant.partitions]
         )
         return _keyed(tenant, found)
 

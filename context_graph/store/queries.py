@@ -7,7 +7,7 @@ the index has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -110,46 +110,62 @@ class Searcher:
             return {}
         keys = GraphKeys(partition, await self._generation(partition.tenant))
         within = await self._within(keys, filters, compile_filters(filters, recorded_until))
-        condition = compile_filters(_without_entities(filters), recorded_until)
+        condition = compile_filters(without_entities(filters), recorded_until)
         everything = condition == "*" and within is None
-        asked = await self._deciding(keys.text_index, terms) if everything else terms
+        asked = await self.deciding(keys.text_index, terms, self._common) if everything else terms
         pipe = self._redis.pipeline(transaction=False)
-        pipe.execute_command(*_text_query(keys, condition, asked, limit, within))
+        pipe.execute_command(*text_query(keys, condition, asked, limit, within))
         [answer] = await self._answers(pipe)
         return _scores(answer, keys.document_prefix)
 
-    async def _deciding(self, index: str, terms: Sequence[str]) -> Sequence[str]:
-        """The terms without those that are too common to decide anything."""
-        while unknown := self._common.unknown(index, terms):
-            pipe = self._redis.pipeline(transaction=False)
-            for term in unknown:
-                query = ("*",) if term == ALL else (f"@{_TEXT}:($t0)", "PARAMS", 2, "t0", term)
-                pipe.execute_command("FT.SEARCH", index, *query, "LIMIT", 0, 0, "DIALECT", 2)
-            counts = [answer[0] for answer in await self._answers(pipe)]
-            self._common.learn(index, dict(zip(unknown, counts, strict=True)))
-        return self._common.deciding(index, terms)
+    async def deciding(self, index: str, terms: Sequence[str], common: CommonWords, within: str = "*") -> Sequence[str]:
+        """The terms without those that are too common to decide anything. `within`: which documents count."""
+        while unknown := common.unknown(index, terms):
+            words = f"@{_TEXT}:($t0)" if within == "*" else f"{within} @{_TEXT}:($t0)"
+            counted = [(within,) if term == ALL else (words, "PARAMS", 2, "t0", term) for term in unknown]
+            answers = await self.ask(*(("FT.SEARCH", index, *query, "LIMIT", 0, 0, "DIALECT", 2) for query in counted))
+            common.learn(index, dict(zip(unknown, (answer[0] for answer in answers), strict=True)))
+        return common.deciding(index, terms)
+
+    async def keys(self, partition: Partition) -> GraphKeys:
+        """The keys of the generation that is asked."""
+        return GraphKeys(partition, await self._generation(partition.tenant))
+
+    async def ask(self, *commands: Sequence[str | int | bytes]) -> list[Any]:
+        """The answers of these commands, in one round trip; `[0]` where there is no index yet."""
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return await self._answers(pipe)
 
     async def agents_within(
-        self, partition: Partition, names: Sequence[str], filters: Filters, recorded_until: int | None = None
+        self,
+        partition: Partition,
+        names: Sequence[str],
+        filters: Filters,
+        recorded_until: int | None = None,
+        but: Collection[str] = (),
     ) -> list[str]:
-        """Those of these agents that have a document which satisfies the filters; one round trip."""
+        """Those of these agents that have a document which satisfies the filters, beside `but`; one round trip."""
         if not names:
             return []
         keys = GraphKeys(partition, await self._generation(partition.tenant))
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
-            of_agent = _without_entities(filters).plus(TagCondition("agent_id", "eq", (name,)))
+            of_agent = without_entities(filters).plus(TagCondition("agent_id", "eq", (name,)))
             condition = compile_filters(of_agent, recorded_until)
-            pipe.execute_command("FT.SEARCH", keys.text_index, condition, "NOCONTENT", "LIMIT", 0, 1, "DIALECT", 2)
+            most = 1 + len(but)
+            pipe.execute_command("FT.SEARCH", keys.text_index, condition, "NOCONTENT", "LIMIT", 0, most, "DIALECT", 2)
         answers = await self._answers(pipe)
-        return [name for name, answer in zip(names, answers, strict=True) if answer[0]]
+        without = {keys.document(doc_id).encode() for doc_id in but}
+        return [name for name, answer in zip(names, answers, strict=True) if set(answer[1:]) - without]
 
     async def _within(self, keys: GraphKeys, filters: Filters, condition: str) -> list[str] | None:
         """Keys of the documents that a text query may find, when entities are asked for: these only the vectors know.
 
         None: any. Beyond `_MOST_KEYS` the first ones; the caller's own check still holds for all.
         """
-        if filters == _without_entities(filters):
+        if filters == without_entities(filters):
             return None
         pipe = self._redis.pipeline(transaction=False)
         pipe.execute_command(
@@ -166,7 +182,7 @@ class Searcher:
         keys = GraphKeys(partition, await self._generation(partition.tenant))
         condition = compile_filters(filters, recorded_until)
         # Entities are known to the vector index alone; without them the text index knows a document sooner.
-        by_text = filters == _without_entities(filters)
+        by_text = filters == without_entities(filters)
         index, prefix = (
             (keys.text_index, keys.document_prefix) if by_text else (keys.vector_index, keys.vector_prefix + "0:")
         )
@@ -203,9 +219,10 @@ def _vector_query(keys: GraphKeys, condition: str, vector: bytes, limit: int) ->
 _SCORER = "BM25STD"
 
 
-def _text_query(
-    keys: GraphKeys, condition: str, terms: Sequence[str], limit: int, within: Sequence[str] | None
+def text_query(
+    keys: GraphKeys, condition: str, terms: Sequence[str], limit: int, within: Sequence[str] | None, *options: str
 ) -> list[str | int | bytes]:
+    """FT.SEARCH of documents that have any of the terms, with scores. `within`: only these keys."""
     names = [f"t{number}" for number in range(len(terms))]
     words = f"@{_TEXT}:(" + "|".join(f"${name}" for name in names) + ")"
     parameters = [item for pair in zip(names, terms, strict=True) for item in pair]
@@ -213,12 +230,13 @@ def _text_query(
     return [
         "FT.SEARCH", keys.text_index, words if condition == "*" else f"{condition} {words}",
         *narrowed,
-        "NOCONTENT", "WITHSCORES", "SCORER", _SCORER, "LIMIT", 0, limit,
+        "NOCONTENT", "WITHSCORES", *options, "SCORER", _SCORER, "LIMIT", 0, limit,
         "PARAMS", len(parameters), *parameters, "DIALECT", 2,
     ]  # fmt: skip
 
 
-def _without_entities(filters: Filters) -> Filters:
+def without_entities(filters: Filters) -> Filters:
+    """Without conditions on entities, which the text index does not know."""
     return Filters(tuple(c for c in filters.conditions if c.field != "entity"), filters.alternatives)
 
 

@@ -2,8 +2,8 @@
 
 A ledger of random events, receipts, feedback and summaries is replayed up to random cuts into another tenant, and both
 are asked the same: lineage, impact, graph, sessions, timelines, receipts and what agents knew are equal to the letter
-(positions aside, which the other tenant's ledger assigns itself). Working memory and search find the same events; how
-they rank them may differ where words are concerned (adr/0021).
+(positions aside, which the other tenant's ledger assigns itself). Working memory and search find the same events; that
+they are ranked alike, too, where no summary was replaced since, is in `test_words_then.py` and adr/0021.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`python -m tests.quality.as_of [--turns N]`: how search as of a moment ranks beside a replay up to there.
 
 Of a LoCoMo conversation the first N turns go into one tenant, the first half of them into another. Every question is
-asked of the first as of the half's last position, and of the second as it is. Documents found are the same (a test says
-so); their order may differ because the index weighs words by all documents it has. Here is how much: the share of
+asked of the first as of the half's last position, and of the second as it is. The index weighs words by all documents
+it has now, so scores are made again from the numbers of then. Here is how well: the share of
 questions with the same best result, with the same ten in the same order, and the mean overlap of the ten.
 
 JSON on stdout. Without the data it says so and ends well.
@@ -97,7 +97,7 @@ async def _compared(
         its = _ids(await replayed.post("/v1/search", json=body))
         first.append(mine[:1] == its[:1])
         order.append(mine == its)
-        overlap.append(len(set(mine) & set(its)) / max(1, len(set(mine) | set(its))))
+        overlap.append(len(set(mine) & set(its)) / len(set(mine) | set(its)) if mine or its else 1.0)
     return {
         "questions": len(questions),
         "same_best": round(mean(first), 3),
