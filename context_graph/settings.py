@@ -231,6 +231,9 @@ class RetrievalSettings(BaseModel):
         ge=1,
         description="longest time of one retrieval, its wait aside, milliseconds; what was cut is said",
     )
+    embedder_rest_seconds: float = Field(
+        default=5.0, ge=0, description="seconds that queries do not ask an embedder that did not answer; then one tries"
+    )
 
 
 class LlmSettings(BaseModel):

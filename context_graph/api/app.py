@@ -196,6 +196,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
     neighbours = Neighbours(resources.graph, timelines, receipt_index, mentions, memory)
     entities = Entities(resources.index.entities, resources.ledger, now_ms, embedder_of)
     learned = LearnedFacts(resources.derived_redis, resources.graph)
+    metrics = Metrics()
     parts = RetrievalParts(
         searcher=Searcher(resources.derived_redis, live),
         index=resources.index,
@@ -211,6 +212,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         counters=open_counters(),
         settings=settings.retrieval,
         now_ms=now_ms,
+        metrics=metrics,
     )
     pressure = Pressure(resources.ledger_redis, resources.groups, settings.overload, generation=live)
     admission = Admission(resources.quotas, pressure)
@@ -235,7 +237,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         timeline=TimelinePages(timelines, resources.ledger, settings.reads.max_scanned_events),
         entities=entities,
         waiting=Waiting(resources.groups, resources.generations),
-        metrics=Metrics(),
+        metrics=metrics,
         recalling=Recalling(resources.ledger, forgotten, now_ms),
         importer=Importer(ingest, settings.imports),
         idempotency=resources.idempotency,

@@ -69,6 +69,15 @@ class Breaker:
     def is_open(self) -> bool:
         return self._failed >= self._most and self._now() < self._closed_again_at
 
+    def lets_through(self) -> bool:
+        """Whether to try: always while closed; of those who come when its time is over, one, who decides for all."""
+        if self._failed < self._most:
+            return True
+        if self.is_open:
+            return False
+        self._closed_again_at = self._now() + self._seconds
+        return True
+
     def succeeded(self) -> None:
         self._failed = 0
 

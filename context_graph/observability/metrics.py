@@ -43,6 +43,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row("cg_ingested_events", "counter", "Events by outcome", ("status",)),
     Row("cg_refused_requests", "counter", "Requests refused before anything was written", ("reason",)),
     Row("cg_schema_warnings", "counter", "Events kept although they differ from their schema"),
+    Row("cg_queries_not_embedded", "counter", "Queries without a vector: away, late, resting after that", ("reason",)),
     Row("cg_request_seconds", "histogram", "Time of a use case", ("operation",)),
     Row(
         "cg_event_loop_longest_stall_seconds", "gauge", "Longest that the loop was kept from its next task, last minute"
@@ -107,6 +108,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.ingested = self._counter("cg_ingested_events")
         self.refused = self._counter("cg_refused_requests")
+        self.not_embedded = self._counter("cg_queries_not_embedded")
         self.schema_warnings = self._counter("cg_schema_warnings")
         row = _ROWS["cg_request_seconds"]
         self._seconds = Histogram(row.name, row.help, row.labels, buckets=_SECONDS, registry=self._registry)

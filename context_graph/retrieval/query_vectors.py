@@ -16,6 +16,8 @@ import structlog
 from context_graph.domain.event import TenantId
 from context_graph.errors import ModelUnavailable
 from context_graph.models.embedder import Embedder
+from context_graph.models.language_model import Breaker
+from context_graph.observability.metrics import Metrics
 from context_graph.retrieval.deadline import CUT, Deadline
 
 log = structlog.get_logger(__name__)
@@ -32,15 +34,30 @@ _FOR_THE_MODEL = 0.6  # of what is left of the deadline: the rest is for what th
 class QueryVectors:
     """Embeds queries of any tenant; float32 bytes, None for a query without text."""
 
-    def __init__(self, embedder_of: EmbedderOf) -> None:
+    def __init__(self, embedder_of: EmbedderOf, rest_seconds: float, metrics: Metrics) -> None:
+        """`rest_seconds`: an embedder that did not answer is not asked for so long."""
         self._embedder_of = embedder_of
+        self._rest_seconds = rest_seconds
+        self._metrics = metrics
+        self._breakers: dict[str, Breaker] = {}
 
     async def of(self, tenant: TenantId, text: str) -> bytes | None:
         """Raises ModelUnavailable."""
         if not text.strip():
             return None
         embedder = await self._embedder_of(tenant)
-        vectors = await embedder.embed([text])
+        name = embedder.model_id
+        breaker = self._breakers.setdefault(name, Breaker(1, self._rest_seconds))
+        if not breaker.lets_through():
+            self._metrics.not_embedded.labels("resting").inc()
+            raise ModelUnavailable(f"{name} did not answer; it is asked again within {self._rest_seconds:g} seconds")
+        try:
+            vectors = await embedder.embed([text])
+        except ModelUnavailable:
+            self._metrics.not_embedded.labels("away").inc()
+            breaker.failed()
+            raise
+        breaker.succeeded()
         return bytes(vectors[0].tobytes())
 
     async def in_time(self, tenant: TenantId, text: str, deadline: Deadline) -> bytes | None:
@@ -52,6 +69,7 @@ class QueryVectors:
             log.warning("query_not_embedded", tenant=tenant, reason=str(error))
             deadline.cut("vectors: the embedder did not answer")
         except TimeoutError:
+            self._metrics.not_embedded.labels("late").inc()
             deadline.cut(f"{CUT}: vectors")
         return None
 

@@ -24,6 +24,7 @@ from context_graph.domain.partition import Tenant
 from context_graph.domain.query import Intent, Understanding, understand
 from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
+from context_graph.observability.metrics import Metrics
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Ask, Candidates, Pool
@@ -140,6 +141,7 @@ class RetrievalParts:
     counters: Counters
     settings: RetrievalSettings
     now_ms: Callable[[], int]
+    metrics: Metrics
 
 
 class Retrieval:
@@ -158,7 +160,7 @@ class Retrieval:
         self._older = OlderSummaries(parts.receipts, parts.ledger)
         self._profile = Profile(parts.learned, parts.graph)
         self._pinned = Pinned(parts.neighbours.forgotten, self._candidates)
-        self._vectors = QueryVectors(parts.embedder_of)
+        self._vectors = QueryVectors(parts.embedder_of, parts.settings.embedder_rest_seconds, parts.metrics)
         self._waiting = Waiting(parts.groups, parts.generations)
 
     async def context(self, tenant: Tenant, query: ContextQuery) -> Served:

@@ -14,10 +14,11 @@ from pydantic import SecretStr
 
 from context_graph.bootstrap import open_resources
 from context_graph.local.redis_server import embedded_redis
-from context_graph.settings import DeliverySettings, EmbeddingSettings, Settings
-from tests.embedding_server import embedding_server
+from context_graph.settings import DeliverySettings, EmbeddingSettings, RetrievalSettings, Settings
+from tests.embedding_server import EmbeddingServer, embedding_server, right
 from tests.events import event, post_all, settled
 from tests.service import Service, ServiceThread
+from tests.waiting import until
 
 AWAY = "vectors: the embedder did not answer"
 MISSING = "enrichment has not passed min_position"
@@ -31,15 +32,20 @@ async def model() -> AsyncIterator[AsyncExitStack]:
 
 
 @pytest.fixture
-async def http(model: AsyncExitStack, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+def served(model: AsyncExitStack) -> EmbeddingServer:
+    return model.enter_context(embedding_server())
+
+
+@pytest.fixture
+async def http(served: EmbeddingServer, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """A service of its own that embeds by that server."""
-    served = model.enter_context(embedding_server())
     async with embedded_redis(tmp_path) as redis:
         settings = Settings(
             redis_url=SecretStr(redis.url),
             data_dir=tmp_path / "data",
             delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
             embedding=EmbeddingSettings(provider="http", url=served.url, retries=0),
+            retrieval=RetrievalSettings(embedder_rest_seconds=2),
             log_level="error",
         )
         thread = ServiceThread(settings)
@@ -85,3 +91,26 @@ async def test_text_is_served_while_the_embedder_is_away(http: httpx2.AsyncClien
     graph = await asked(http, "/v1/context", min_position=behind["min_position"], wait_for="graph", wait_ms=60_000)
     assert MISSING not in graph["meta"]["truncated"]
     assert "enrichment" in graph["meta"]["behind"]
+
+
+async def test_queries_leave_an_embedder_alone_that_did_not_answer_until_one_tries_again(
+    http: httpx2.AsyncClient, served: EmbeddingServer
+) -> None:
+    await settled(
+        http, await post_all(http, [event(1, event_id="old", payload={"text": "The blue parcel is in Graz."})])
+    )
+    served.answer = lambda asked: (503, {"error": "away"})
+    before = len(served.requests)
+    for _ in range(4):
+        assert (await asked(http, "/v1/context"))["meta"]["truncated"] == [AWAY]
+    assert len(served.requests) == before + 1, "the first asked, the others did not"
+    counted = (await http.get("/metrics")).text
+    assert 'cg_queries_not_embedded_total{reason="away"} 1.0' in counted
+    assert 'cg_queries_not_embedded_total{reason="resting"} 3.0' in counted
+    served.answer = right
+
+    async def back() -> bool:
+        return bool((await asked(http, "/v1/context"))["meta"]["truncated"] == [])
+
+    await until(back)
+    assert (await asked(http, "/v1/search", mode="semantic"))["meta"]["complete"]

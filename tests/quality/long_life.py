@@ -37,6 +37,7 @@ from context_graph.domain.retention import DAY_MS, ForgettingPolicy
 from context_graph.local.redis_server import embedded_redis
 from context_graph.models.embedder import Embedder, Vectors
 from context_graph.models.tokens import open_counters
+from context_graph.observability.metrics import Metrics
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.neighbours import Neighbours
@@ -194,7 +195,7 @@ def retrieval_of(resources: Resources) -> Retrieval:
             neighbours=Neighbours(graph, Timelines(redis, graph), receipts, mentions, memory),
             entities=Entities(resources.index.entities, resources.ledger, lambda: 0),
             embedder_of=embedder_of, counters=open_counters(), settings=RetrievalSettings(receipts=False),
-            now_ms=lambda: 0,
+            now_ms=lambda: 0, metrics=Metrics(),
         )
     )  # fmt: skip
 
