@@ -96,6 +96,29 @@ def test_an_event_without_content_is_named_by_its_type_and_tool() -> None:
     assert text_of("tool.call", None, tool_name="ping") == "tool call ping"
 
 
+@pytest.mark.parametrize(
+    ("event_type", "payload", "text"),
+    [
+        (
+            "user.message",
+            {"text": "See this", "attachments": [{"title": "bill.pdf"}], "data": {"invoice": "R-17"}},
+            "See this\nattachments: (title: bill.pdf)\ndata: (invoice: R-17)",
+        ),
+        (
+            "tool.result",
+            {"arguments": {"q": 1}, "result": "found", "text": "a note"},
+            "call(q: 1)\nfound\na note",
+        ),
+        ("agent.message", {"message": {"role": "assistant", "content": "Hello"}}, "Hello"),
+        ("agent.message", {"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "7"}]}, "Hi\n7"),
+    ],
+)
+def test_nothing_that_is_said_is_left_out_nor_is_wire_syntax_taken_in(
+    event_type: str, payload: JsonValue, text: str
+) -> None:
+    assert text_of(event_type, payload) == text
+
+
 def test_a_long_text_keeps_its_head_and_its_tail() -> None:
     text = text_of("tool.result", {"output": "HEAD " + "x" * 50_000 + " TAIL"}, tool_name="sh")
     assert len(text) <= MAX_TEXT

@@ -38,6 +38,8 @@ class Document(NamedTuple):
     user_id: str | None = None
     status: str | None = None
     importance: int = 5
+    rest: str = ""
+    """What was cut out of the text: searched by its words, neither kept nor read back."""
 
 
 @dataclass(frozen=True, slots=True)

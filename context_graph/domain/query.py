@@ -13,13 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from context_graph.domain.words import asked_words
+
 Intent = Literal["why", "when", "what", "related", "general", "who_is", "how_does", "personalize"]
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 
 _MOST_TERMS = 48
-_LONGEST_TERM = 64
-# A term is letters, digits and the marks that hold identifiers together: order-4711, billing@shop.test, v1.2.3, a_b.
-_TERM = re.compile(r"[^\W_]+(?:[_][^\W_]+)*")
 
 STOP_WORDS = frozenset(  # one string reads better than 120 quoted words
     "a about after all also am an and any are as at be because been before being but by can could did do does doing "
@@ -103,7 +102,7 @@ def _without(text: str, names: Iterable[str]) -> str:
 
 def terms(text: str) -> tuple[str, ...]:
     """Distinct lower-case terms in order, without stop words; a text of nothing but stop words keeps them."""
-    words = [match[0].lower()[:_LONGEST_TERM] for match in _TERM.finditer(text)]
+    words = list(asked_words(text))
     kept = [word for word in words if word not in STOP_WORDS] or words
     return tuple(dict.fromkeys(kept))[:_MOST_TERMS]
 

@@ -8,7 +8,7 @@ vector is made of: raise `TEXT_VERSION` with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from context_graph.domain.document import Document, DocumentKind
@@ -32,11 +32,14 @@ from context_graph.domain.event import (
     LedgerEvent,
 )
 from context_graph.domain.readable import inline, key_words, parsed, readable, scalar
+from context_graph.domain.words import LONGEST_WORD, storable
 
-TEXT_VERSION = 3
+TEXT_VERSION = 4
 # Characters of a document's text: about 1,500 tokens, six times what the embedder reads. A longer text keeps two
 # thirds at its head and one third at its tail, where a log or a traceback has its conclusion.
 MAX_TEXT = 6000
+# Characters of a text whose words are searched; beyond these a text is known by its beginning alone.
+MAX_WORDS = 250_000
 _CUT = " … "
 SUMMARY_ID_PREFIX = "summary:"
 
@@ -47,7 +50,9 @@ _ERROR_KEYS = ("message", "detail", "error", "reason")
 # Members that say who, which or how, and nothing of what happened.
 _WHO = ("speaker", "role", "name", "tool", "tool_name", "function")
 _WIRE = ("type", "id", "index", "call_id", "tool_call_id", "message_id", "usage", "metadata", "model", "signature")
-_SILENT_KEYS = frozenset((*_WHO, *_WIRE, "stop_reason", "finish_reason", "refusal"))
+_HOW = ("stop_reason", "finish_reason", "refusal", "channel", "cache_control", "tool_use_id", "is_error")
+_SILENT_KEYS = frozenset((*_WHO, *_WIRE, *_HOW))
+_SPEAKING_KEYS = tuple(dict.fromkeys((*_MESSAGE_KEYS, *_RESULT_KEYS, "messages")))
 _WORD_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _COMPOUND = re.compile(
     r"(?<![A-Za-z0-9])(?:[A-Za-z0-9]++(?:[_/.:\\-]++[A-Za-z0-9]++)+|[a-z0-9]++(?:[A-Z][a-z0-9]++)+|(?:[A-Z][a-z0-9]++){2,})"
@@ -67,10 +72,11 @@ _Object = dict[str, JsonValue]
 
 @dataclass(frozen=True, slots=True)
 class Searchable:
-    """What is said (at most MAX_TEXT characters) and by whom."""
+    """What is said (at most MAX_TEXT characters), by whom, and what was cut out (to be searched by its words)."""
 
     text: str
     speaker: str
+    rest: str = ""
 
 
 def indexed(envelope: Envelope) -> bool:
@@ -85,8 +91,17 @@ def searchable(envelope: Envelope) -> Searchable:
     """The text and the speaker of an event. The text is empty only when the event says nothing but its type."""
     payload = envelope.payload
     lines = list(_lines(envelope, payload)) if isinstance(payload, dict) else [readable(payload)]
-    text = without_echo("\n".join(line for line in lines if line))
-    return Searchable(cut(text or _named(envelope), MAX_TEXT), _speaker(envelope))
+    text = storable(without_echo("\n".join(line for line in lines if line)).strip() or _named(envelope)).strip()
+    return Searchable(cut(text, MAX_TEXT), _speaker(envelope), _rest(text))
+
+
+def _rest(text: str) -> str:
+    """What `cut` leaves out, with a word's length on either side: the cut may go through one."""
+    if len(text) <= MAX_TEXT:
+        return ""
+    tail = MAX_TEXT // 3
+    head = MAX_TEXT - tail - len(_CUT)
+    return text[head - LONGEST_WORD : len(text) - tail + LONGEST_WORD][:MAX_WORDS]
 
 
 def document_of(event: LedgerEvent, importance: int) -> Document:
@@ -111,6 +126,7 @@ def document_of(event: LedgerEvent, importance: int) -> Document:
         user_id=envelope.user_id,
         status=envelope.status,
         importance=importance,
+        rest=found.rest,
     )
 
 
@@ -167,21 +183,26 @@ def name_parts(text: str) -> str:
 
 
 def _lines(envelope: Envelope, payload: _Object) -> Iterator[str]:
-    """The readers of the table, in order, then whatever members no reader has used, unless the text was all."""
+    """The readers of the table, in order, then whatever members no reader has used: nothing that is said is lost."""
     if envelope.event_type in (SUMMARY_TYPE, FACT_TYPE) and isinstance(payload.get("text"), str):
         yield scalar(payload["text"])
         return
     used: set[str] = set()
-    spoke = False
     for keys, read in _readers(envelope):
         key = next((key for key in keys if key not in used and payload.get(key) not in (None, "", [], {})), None)
         if key is not None:
             used.add(key)
             yield read(payload[key])
-            spoke = spoke or keys in (_MESSAGE_KEYS, _RESULT_KEYS)
-    if not (spoke and _is_message(envelope)):
-        rest = {key: value for key, value in payload.items() if key not in used and key not in _SILENT_KEYS}
-        yield readable(rest)
+    yield from _others(payload, used)
+
+
+def _others(value: _Object, used: Collection[str]) -> Iterator[str]:
+    """The members that nothing has read: what is a text by its name first and without the name, then `key: value`."""
+    rest = {key: member for key, member in value.items() if key not in used and key not in _SILENT_KEYS}
+    for key in _SPEAKING_KEYS:
+        if key in rest:
+            yield _content(rest.pop(key))
+    yield readable(rest)
 
 
 _Reader = tuple[tuple[str, ...], Callable[[JsonValue], str]]
@@ -206,14 +227,15 @@ def _readers(envelope: Envelope) -> tuple[_Reader, ...]:
     return (title, message, calls, caption, error)
 
 
-def _is_message(envelope: Envelope) -> bool:
-    return envelope.event_type.rpartition(".")[2] in ("message", "msg", "utterance", "turn", "result")
-
-
 def _content(value: JsonValue, depth: int = 0) -> str:
-    """A message's content: a string, or a list of parts as model APIs have them (parts hold parts at most twice)."""
-    if isinstance(value, list) and depth < 3 and any(isinstance(part, dict) and "type" in part for part in value):
-        return "\n".join(text for text in (_part(part, depth) for part in value) if text)
+    """A message's content: a string, a message, or a list of parts as model APIs have them (nested at most twice)."""
+    if depth < 3:
+        if isinstance(value, list) and any(
+            isinstance(part, dict) and ("type" in part or "role" in part) for part in value
+        ):
+            return "\n".join(text for text in (_part(part, depth) for part in value) if text)
+        if isinstance(value, dict) and "role" in value:
+            return _part(value, depth)
     return readable(value)
 
 
@@ -227,10 +249,12 @@ def _part(part: JsonValue, depth: int) -> str:
         return ""
     if kind in ("image", "image_url", "input_image"):
         return "[image]"
-    for key in ("text", "thinking", "content", "output"):
-        if part.get(key) is not None:
-            return _content(part[key], depth + 1)
-    return readable({key: value for key, value in part.items() if key not in _SILENT_KEYS})
+    key = next((key for key in ("text", "thinking", "content", "output") if part.get(key) is not None), None)
+    if key is None and "tool_calls" not in part:
+        return readable({key: value for key, value in part.items() if key not in _SILENT_KEYS})
+    lines = [_content(part[key], depth + 1) if key else "", _calls(part.get("tool_calls") or [])]
+    lines.append(readable({k: v for k, v in part.items() if k not in (key, "tool_calls") and k not in _SILENT_KEYS}))
+    return "\n".join(line for line in lines if line)
 
 
 def _calls(value: JsonValue) -> str:

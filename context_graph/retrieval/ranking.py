@@ -41,6 +41,7 @@ Floats: TypeAlias = NDArray[np.float64]
 _SHORT, _LONG = 3.0, 15.0  # turns after which a neighbour's match counts 1/e of its own: chat, meeting
 _HALF_LENGTH = 100.0  # turns of a session that is half a meeting
 _CHARACTERS = 20.0  # about four words: the scale on which a turn is short
+_SUBSTANTIAL = 300  # characters beyond which a turn says no more by being longer: length must not outweigh a match
 _TIME_WORD = re.compile(
     r"\b(yesterday|today|tomorrow|tonight|last|next|ago|weekends?|weeks?|months?|years?|days?|recently|since|morning"
     r"|evening|(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|september"
@@ -176,7 +177,7 @@ def channels_of(features: Floats) -> list[dict[str, float]]:
 
 
 def _lengths(placed: Sequence[Placed]) -> Floats:
-    return np.log1p(np.array([len(p.document.text) for p in placed]) / _CHARACTERS)
+    return np.log1p(np.array([min(len(p.document.text), _SUBSTANTIAL) for p in placed]) / _CHARACTERS)
 
 
 def _asks(text: str) -> float:

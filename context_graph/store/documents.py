@@ -21,6 +21,7 @@ import orjson
 from context_graph.domain.document import Document, Enrichment, filter_tag
 from context_graph.domain.position import Position
 from context_graph.domain.text import name_parts
+from context_graph.domain.words import further_words, spaced, unspaced
 from context_graph.settings import VectorIndexSettings
 
 # Fields that are filtered on: TAG fields hold `filter_tag` digests, NUMERIC ones plain numbers. ENTITY is known to the
@@ -30,7 +31,8 @@ STATUS, ORIGIN, ENTITY = "status", "origin", "entity"
 OCCURRED, RECORDED, IMPORTANCE = "occurred", "recorded", "importance"
 TAG_FIELDS = (KIND, TYPE, TOOL, AGENT, USER, SESSION, STATUS, ORIGIN)
 NUMERIC_FIELDS = (OCCURRED, RECORDED, IMPORTANCE)
-# Fields of the text hash that are matched word by word; PARTS has the words inside names (`src/auth.py` → src auth py).
+# Fields of the text hash that are matched word by word; PARTS has the words inside names (`src/auth.py` → src auth py),
+# those that the server does not see in the text, and those of what was cut out of it (domain/words.py).
 TEXT, SPEAKER, PARTS = "text", "speaker", "parts"
 TEXT_FIELDS = (TEXT, SPEAKER, PARTS)
 VECTOR = "vec"
@@ -45,7 +47,7 @@ STORED: Mapping[str, str] = {
 }  # fmt: skip
 
 # Changes with the fields or the definitions of the two indexes; a rebuild then fills a new generation.
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 # float16 halves what a vector takes and keeps the ranking: recall@10 0.998 as float32 at 100,000 (adr/0020).
 VECTOR_TYPE = "FLOAT16"
 VECTOR_DTYPE = np.float16
@@ -137,10 +139,11 @@ def float32_bytes(stored: bytes) -> bytes:
 def document_fields(document: Document) -> Fields:
     """The indexing's part of a text hash."""
     fields = filter_fields(document)
-    fields |= {STORED[TEXT]: document.text, STORED[SPEAKER]: document.speaker, AT: document.position.sort_key}
-    parts = name_parts(document.text)
+    fields |= {STORED[TEXT]: spaced(document.text), STORED[SPEAKER]: document.speaker, AT: document.position.sort_key}
+    parts = dict.fromkeys(name_parts(document.text).split())
+    parts |= further_words(f"{document.speaker} {document.text}", document.rest)
     if parts:
-        fields[STORED[PARTS]] = parts
+        fields[STORED[PARTS]] = " ".join(parts)
     fields[META] = orjson.dumps(
         [
             document.event_ids if document.kind == "summary" else None,
@@ -207,7 +210,7 @@ def read_document(
     document = Document(
         doc_id,
         "event" if cited is None else "summary",
-        "" if text is None else text.decode(),
+        "" if text is None else unspaced(text.decode()),
         "" if speaker is None else speaker.decode(),
         (doc_id,) if cited is None else tuple(cited),
         Position(int(bucket), int(ms), int(seq)),

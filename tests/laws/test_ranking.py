@@ -88,3 +88,11 @@ def test_channels_add_up_to_the_first_reading() -> None:
     for row, channels in zip(features, channels_of(features), strict=True):
         total = sum(feature.weight * value for feature, value in zip(FEATURES, row, strict=True))
         assert np.isclose(sum(channels.values()), total)
+
+
+@given(text=st.sampled_from(["A" * 250_000, " ".join(f"tok{number}" for number in range(25_000))]), vector=_SCORE)
+def test_length_alone_never_outweighs_the_only_exact_match(text: str, vector: float) -> None:
+    exact = _placed("s", 0, 10, Match(vector, 1.0), "the code is zetaseven, I think it was")
+    long = _placed("s", 9, 10, Match(vector, 0.0), text)
+    first, second = chances_of(features_of([exact, long], understand("zetaseven")))
+    assert first > second
