@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from context_graph.bootstrap import Resources
 from context_graph.delivery.progress import limits_of, read_progress
+from context_graph.domain.generations import Recipe
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.stages import StageProgress, stages_of
-from context_graph.local.checks import Facts, IndexFacts
+from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.local.checks import EmbedderFacts, Facts, IndexFacts
+from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.settings import Settings
 from context_graph.store.readiness import read_redis_facts
+
+_EMBEDDER_SECONDS = 2.0
 
 
 def facts_of(settings: Settings) -> Facts:
@@ -38,6 +44,34 @@ async def read_indexes(resources: Resources, tenants: list[Tenant]) -> tuple[Ind
         for partition in tenant.partitions:
             found.append(IndexFacts(str(partition), await resources.index.dimensions_of(partition), expected))
     return tuple(found)
+
+
+async def read_embedders(resources: Resources, pool: EmbedderPool) -> tuple[EmbedderFacts, ...]:
+    """Whether each tenant's live generation has its model here, and whether a server of it answers."""
+    found: list[EmbedderFacts] = []
+    known: dict[Recipe | None, EmbedderFacts] = {}
+    for tenant in await resources.tenants.all():
+        recipe = await resources.generations.recipe(tenant.name, await resources.generations.live(tenant.name))
+        if recipe not in known:
+            known[recipe] = await _embedder(resources, pool, recipe)
+        found.append(replace(known[recipe], tenant=tenant.name))
+    return tuple(found)
+
+
+async def _embedder(resources: Resources, pool: EmbedderPool, recipe: Recipe | None) -> EmbedderFacts:
+    try:
+        async with asyncio.timeout(_EMBEDDER_SECONDS):
+            embedder = await pool.of(recipe)
+            if resources.settings.embedding.provider == "http":  # litellm's may cost money
+                await embedder.identify(anew=True)
+                await pool.of(recipe)
+    except ConfigurationError as error:
+        return EmbedderFacts("", wrong=str(error))
+    except ModelUnavailable as error:
+        return EmbedderFacts("", away=str(error))
+    except TimeoutError:
+        return EmbedderFacts("", away=f"the embedder did not answer in {_EMBEDDER_SECONDS:.0f} s")
+    return EmbedderFacts("")
 
 
 async def read_stages(resources: Resources, tenants: list[Tenant]) -> tuple[StageProgress, ...]:

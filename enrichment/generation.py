@@ -18,6 +18,7 @@ from context_graph.domain.document import Document
 from context_graph.domain.event import LedgerEvent, TenantId
 from context_graph.domain.generations import Recipe, Table
 from context_graph.domain.partition import Partition
+from context_graph.errors import ConfigurationError, ModelUnavailable
 from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.store.forgotten import Forgotten
@@ -84,7 +85,18 @@ class EnrichmentOf:
     _handlers: dict[tuple[str, bool], ForgettingHandler] = field(default_factory=dict)
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
-        """See `EnrichmentHandler`."""
+        """See `EnrichmentHandler`. Raises ModelUnavailable where the model of a generation that is in use is not here.
+
+        Then its vectors wait for it. Of one that is being built, ConfigurationError ends the rebuild.
+        """
+        try:
+            await self._enrich(partition, events)
+        except ConfigurationError as error:
+            if await _is_building(self.resources, partition.tenant, self.number):
+                raise
+            raise ModelUnavailable(str(error)) from error
+
+    async def _enrich(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
         recipe = await self._recipe(partition.tenant)
         embedder = await self.models.embedder(recipe)
         fresh = await _is_building(self.resources, partition.tenant, self.number)
@@ -123,6 +135,7 @@ class EnrichmentOf:
             return known
         asked = recipe_of(self.resources.settings) if known is None else known
         embedder = await self.models.embedder(known)
+        await embedder.embed(["dimensions"])  # one of other dimensions than it is set to must not be written down
         recipe = replace(asked, model_id=embedder.model_id, recogniser=self.models.recogniser.recogniser_id)
 
         def named(table: Table) -> Table:

@@ -95,6 +95,10 @@ class RememberingEmbedder:
     def dimensions(self) -> int:
         return self._embedder.dimensions
 
+    async def identify(self, *, anew: bool = False) -> str:
+        """See `Embedder.identify`."""
+        return await self._embedder.identify(anew=anew)
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`."""
 

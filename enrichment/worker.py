@@ -1,8 +1,8 @@
 """The worker `enrichment`: both halves of Stage 2 in one process.
 
-The indexing half starts at once and needs no model. The models are opened beside it; what is wrong with them for good
-(a missing file, other dimensions) ends the worker with a message instead of burying every event it meets, what may pass
-(a hub that is away) is waited out by the delivery loop.
+The indexing half starts at once and needs no model. The models are opened beside it. A recogniser that can never work
+as configured ends the worker with a message. An embedder that is away, or another than a generation's vectors were made
+by, does not: its events wait (they stay pending, none is buried), while text goes on and other generations are built.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import structlog
 from context_graph.bootstrap import Resources
 from context_graph.delivery.generations import run_generations
 from context_graph.domain.stages import ENRICHMENT, INDEXING
-from context_graph.errors import ModelUnavailable
-from context_graph.models.embedder import Embedder
-from context_graph.models.embedder_pool import open_embedders
+from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.models.recogniser import Recogniser, open_recogniser
 from context_graph.workers import Worker
 from enrichment.generation import EnrichmentOf, IndexingOf, Models
@@ -27,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run(resources: Resources, stop: asyncio.Event) -> None:
-    """Run both stages until `stop` is set. Raises ConfigurationError when a model can never work as configured."""
+    """Run both stages until `stop` is set. Raises ConfigurationError when the recogniser can never work."""
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_index(resources, stop), name="indexing")
@@ -49,7 +48,7 @@ async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
         pool = await stack.enter_async_context(open_embedders(settings.embedding, settings.data_dir / "models"))
         recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
         models = Models(pool, RememberingRecogniser(recogniser))
-        await _warm(await pool.of(None), recogniser)
+        await _warm(pool, recogniser)
 
         def enriching(number: int) -> EnrichmentOf:
             return EnrichmentOf(resources, models, number)
@@ -61,12 +60,13 @@ async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
         await run_generations(resources.source, resources.generations, ENRICHMENT, enriching, stop, batch=batch)
 
 
-async def _warm(embedder: Embedder, recogniser: Recogniser) -> None:
+async def _warm(pool: EmbedderPool, recogniser: Recogniser) -> None:
     """Load both models by using them once, so that a wrong configuration is told before any event is read."""
+    await recogniser.recognise(["warm"])
     try:
+        embedder = await pool.of(None)
         await embedder.embed(["warm"])
-        await recogniser.recognise(["warm"])
-    except ModelUnavailable as error:
+    except (ModelUnavailable, ConfigurationError) as error:
         log.warning("model_unavailable", reason=str(error))
     else:
         log.info("models_loaded", embedder=embedder.model_id)

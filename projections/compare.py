@@ -18,6 +18,7 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
+import structlog
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import JsonValue
@@ -25,12 +26,16 @@ from context_graph.domain.filters import Filters
 from context_graph.domain.generations import Recipe
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
+from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.models.embedder import Vectors
 from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.store.documents import STORED, TEXT
 from context_graph.store.facts import DOCUMENT, EVENT, FACT_KINDS, Fact
 from context_graph.store.keys import GraphKeys
 from context_graph.store.queries import Searcher
 from context_graph.store.state import StateReader, Tally
+
+log = structlog.get_logger(__name__)
 
 SHOWN = 20  # differing facts that a report shows; all are counted up to the limit below
 _BUCKETS_AGAIN = 256  # differing buckets that are read again at once, an eighth of all
@@ -229,8 +234,10 @@ async def compare_searches(
     right = await resources.index.at(sides.shadow).read_answers(partition, ids)
     searcher = Searcher(resources.derived_redis)
     queries = [" ".join(documents[doc_id].split()[:_WORDS]) for doc_id in ids]
-    asked_left = await (await pool.of(sides.live_recipe)).embed(queries)
-    asked_right = asked_left if sides.same_vectors else await (await pool.of(sides.shadow_recipe)).embed(queries)
+    asked_right = await (await pool.of(sides.shadow_recipe)).embed(queries)
+    asked_left = asked_right if sides.same_vectors else await _queries(pool, sides.live_recipe, queries)
+    if asked_left is None:
+        return found  # the live generation's model is gone, which may be why it is rebuilt
     for doc_id, one, other, mine, theirs in zip(ids, left, right, asked_left, asked_right, strict=True):
         if one is None or other is None:
             continue  # the state says so
@@ -243,6 +250,15 @@ async def compare_searches(
         found.found_right += doc_id in near_shadow
         found.shared += len(set(near) & set(near_shadow)) / max(len(near), len(near_shadow), 1)
     return found
+
+
+async def _queries(pool: EmbedderPool, recipe: Recipe | None, queries: list[str]) -> Vectors | None:
+    """None where the model is not here."""
+    try:
+        return await (await pool.of(recipe)).embed(queries)
+    except (ModelUnavailable, ConfigurationError) as error:
+        log.warning("searches_not_compared", reason=str(error))
+        return None
 
 
 async def _nearest(searcher: Searcher, partition: Partition, vector: bytes) -> list[str]:

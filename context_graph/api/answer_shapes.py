@@ -127,8 +127,8 @@ _STAGE = _object(
     oldest_pending_seconds=_nullable("number"), consumers=_I, dead_letters=_I, lost=_I,
 )  # fmt: skip
 _READINESS = _object(
-    "status problems stages dead_letters",
-    status={"enum": ["ready", "not ready"]}, problems=_IDS,
+    "status problems notes stages dead_letters",
+    status={"enum": ["ready", "not ready"]}, problems=_IDS, notes=_IDS,
     durability={"type": "object"}, stages=_list(_STAGE), dead_letters=_map(_I),
 )  # fmt: skip
 _OWNED: Shape = {"version": _I, "owner": {"enum": ["tenant", "service"]}}

@@ -51,7 +51,7 @@ from context_graph.delivery.notices import Notices
 from context_graph.delivery.recalling import Recalling
 from context_graph.delivery.tail import Tail
 from context_graph.domain.event import TenantId
-from context_graph.errors import UnknownThing
+from context_graph.errors import ConfigurationError, ModelUnavailable, UnknownThing
 from context_graph.ingest.admission import Admission
 from context_graph.ingest.erasure import Forgetting
 from context_graph.ingest.importing import Importer
@@ -87,6 +87,8 @@ log = structlog.get_logger(__name__)
 
 _HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 """What a browser may send beside the key's own header."""
+_WARM_SECONDS = 3.0
+"""Longest that the start waits for the embedding model."""
 _DESCRIPTION = """Post what your agents do; get back the few hundred tokens they need now, every line traceable to its
 events. Errors are RFC 9457 problem documents that name the field and the remedy."""
 
@@ -101,7 +103,9 @@ def create_app(settings: Settings) -> FastAPI:
             # One short query at a time: more threads would only wait for each other, and for the workers' own.
             embedding = settings.embedding.model_copy(update={"threads": settings.embedding.threads or 1})
             embedders = await stack.enter_async_context(open_embedders(embedding, settings.data_dir / "models"))
-            await (await embedders.of(None)).embed(["warm up"])  # the first query must not wait for the model to load
+            warming = asyncio.create_task(_warm(embedders), name="embedder warming up")
+            stack.push_async_callback(_ended, warming)
+            await asyncio.wait({warming}, timeout=_WARM_SECONDS)  # the first query need not wait for a model to load
             await _first_start(resources)
             services = app.state.services = services_from(resources, embedders)
             listening = asyncio.create_task(services.notices.run(), name="ledger notices")
@@ -157,6 +161,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(request_ids.RequestIds, make_id=request_ids.numbered_ids(secrets.token_hex(8)))
     openapi.complete(app, settings.api.key_header)
     return app
+
+
+async def _warm(embedders: EmbedderPool) -> None:
+    """Use the embedder once, again until it answers: events are taken and found by their words without it."""
+    pause = 1.0
+    while True:
+        try:
+            await (await embedders.of(None)).embed(["warm up"])
+            return
+        except (ModelUnavailable, ConfigurationError) as error:
+            log.warning("embedder_unavailable", retry_in_seconds=pause, reason=str(error))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 30.0)
 
 
 async def _explain_problem(code: str) -> Response:
@@ -244,6 +261,7 @@ def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
         notices=notices,
         tail=Tail(resources.ledger, notices, settings.reads.tail_poll_seconds),
         stalls=Stalls(),
+        embedders=embedders,
     )
 
 

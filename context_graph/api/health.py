@@ -3,7 +3,9 @@
 Readiness tells the truth about every stage, by the same table of checks as `context-graph doctor` (`local/checks.py`).
 It fails when Redis is away or configured so that acknowledged events can be lost, when a stage stalls, holds an event
 too long or has nobody to run it while events wait, when dead letters or parked events pass their limit, when events
-were trimmed unread and are nowhere, or when the vectors of an index have another dimension than the model.
+were trimmed unread and are nowhere,
+when the vectors of an index have another dimension than the model, or when another model than a generation's own is in
+its place. An embedder that is away is a note: events are taken and found by their words, and their vectors follow.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from context_graph.api.services import services_of
 from context_graph.domain.redis_safety import RedisFacts
 from context_graph.domain.stages import StageProgress
 from context_graph.errors import StoreUnavailable
-from context_graph.facts import facts_of, with_service
+from context_graph.facts import facts_of, read_embedders, with_service
 from context_graph.local.checks import examine
 from context_graph.observability.metrics import CONTENT_TYPE
 from context_graph.settings import LedgerSettings
@@ -52,15 +54,19 @@ async def ready(request: Request) -> Response:
     facts = facts_of(settings)
     try:
         facts = await with_service(facts, resources)
+        facts = replace(facts, embedders=await read_embedders(resources, services_of(request).embedders))
     except StoreUnavailable as error:
         facts = replace(facts, redis_problem=str(error))
-    problems = [finding.sentence for finding in examine(facts) if finding.level == "wrong"]
+    findings = examine(facts)
+    problems = [finding.sentence for finding in findings if finding.level == "wrong"]
+    notes = [f.sentence for f in findings if f.level == "warn" and f.subject in ("models", "stages")]
     dead: dict[str, int] = {}
     for progress in facts.stages:
         dead[progress.partition] = dead.get(progress.partition, 0) + progress.dead_letters
     body = {
         "status": "ready" if not problems else "not ready",
         "problems": problems,
+        "notes": notes,
         "durability": {} if facts.redis is None else _durability(settings.ledger, facts.redis),
         "stages": [_stage_json(progress) for progress in facts.stages],
         "dead_letters": dead,

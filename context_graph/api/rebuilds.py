@@ -40,6 +40,9 @@ class RebuildIn(BaseModel):
     )
     model: str | None = Field(default=None, min_length=1, max_length=200, description="another embedding model")
     dimensions: int | None = Field(default=None, ge=1, le=32_768, description="of that model")
+    provider: Literal["fastembed", "http", "litellm"] | None = Field(
+        default=None, description="where that model is; its server is CG_EMBEDDING__URL"
+    )
 
 
 @router.post(
@@ -59,8 +62,8 @@ async def begin(
         raise UnknownThing("projection", name)
     asked = await read_model(request, RebuildIn, required=False)
     model = None
-    if asked.model is not None or asked.dimensions is not None:
-        model = ModelChoice(asked.model, None, asked.dimensions)
+    if any(value is not None for value in (asked.model, asked.dimensions, asked.provider)):
+        model = ModelChoice(asked.model, None, asked.dimensions, asked.provider)
     rebuilds = services_of(request).resources.rebuilds
     rebuild = await rebuilds.start(tenant, _PROMOTIONS[asked.promote], model)
     return await _answer(rebuilds, tenant, rebuild, 202)

@@ -15,6 +15,7 @@ from context_graph.ingest.erasure import Forgetting
 from context_graph.ingest.importing import Importer
 from context_graph.ingest.ingest import Ingest
 from context_graph.ingest.schemas import Schemas
+from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.observability.metrics import Metrics
 from context_graph.observability.stalls import Stalls
 from context_graph.resolution.entities import Entities
@@ -50,6 +51,7 @@ class Services:
     notices: Notices
     tail: Tail
     stalls: Stalls
+    embedders: EmbedderPool
 
 
 def services_of(request: Request) -> Services:

@@ -23,8 +23,9 @@ from context_graph.errors import (
     ContextGraphError,
     StoreUnavailable,
 )
-from context_graph.facts import facts_of, with_service
+from context_graph.facts import facts_of, read_embedders, with_service
 from context_graph.local.checks import ArchiveFacts, Facts, ModelFacts, examine
+from context_graph.models.embedder_pool import open_embedders
 from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
 from context_graph.settings import Settings
@@ -59,7 +60,10 @@ async def gather(settings: Settings) -> Facts:
 
 async def _with_store(facts: Facts, resources: Resources) -> Facts:
     partitions = [partition for tenant in await resources.tenants.all() for partition in tenant.partitions]
-    return replace(await with_service(facts, resources), archive=await _archive(resources, partitions))
+    facts = replace(await with_service(facts, resources), archive=await _archive(resources, partitions))
+    settings = resources.settings
+    async with open_embedders(settings.embedding, settings.data_dir / "models") as pool:
+        return replace(facts, embedders=await read_embedders(resources, pool))
 
 
 async def _archive(resources: Resources, partitions: Sequence[Partition]) -> ArchiveFacts | None:
@@ -109,4 +113,6 @@ def _print(console: Console, findings: Sequence[Finding]) -> None:
         console.print(f"{level}  {finding.subject:<12}  {escape(finding.words)}{remedy}")
     wrong = sum(finding.level == "wrong" for finding in findings)
     warnings = sum(finding.level == "warn" for finding in findings)
-    console.print(f"\n{'Nothing is wrong' if wrong == 0 else f'Wrong: {wrong}'}; warnings: {warnings}.")
+    unwell = any(finding.level == "warn" and finding.subject in ("stages", "models") for finding in findings)
+    verdict = f"Wrong: {wrong}" if wrong else "Not all of it works" if unwell else "Nothing is wrong"
+    console.print(f"\n{verdict}; warnings: {warnings}.")

@@ -33,6 +33,7 @@ from context_graph.settings import Settings
 _LOOK_AGAIN = 0.5  # seconds
 _UNFED_AFTER = 5.0  # seconds without a living worker after which that is said
 Answer = TypeVar("Answer")
+Provider = Literal["fastembed", "http", "litellm"]
 Action = Literal["start", "status", "promote", "rollback", "drop"]
 
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Whose [default: CG_TENANT]")]
@@ -49,6 +50,8 @@ def rebuild(
     model: Annotated[str | None, typer.Option(help="Another embedding model")] = None,
     model_path: Annotated[Path | None, typer.Option(help="The folder that has it, the same for every process")] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="Of its vectors")] = None,
+    provider: Annotated[Provider | None, typer.Option(help="Where the model is: as CG_EMBEDDING__PROVIDER")] = None,
+    url: Annotated[str | None, typer.Option(help="Its server [default: CG_EMBEDDING__URL]")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch it until it is compared")] = True,
     rebuild_id: Annotated[str | None, typer.Option("--id", help="Which rebuild [default: the newest]")] = None,
     tenant: TenantOption = None,
@@ -62,7 +65,7 @@ def rebuild(
     if compare and promote:
         raise typer.BadParameter("--compare does not switch and --promote does in any case: give one of them")
     promotion: Promotion = "never" if compare else "always" if promote else "when equal"
-    choice = _model(model, model_path, dimensions)
+    choice = _model(model, model_path, dimensions, provider, url)
 
     async def work(resources: Resources, whose: Tenant) -> dict[str, JsonValue]:
         rebuilds = resources.rebuilds
@@ -101,14 +104,20 @@ def verify(tenant: TenantOption = None, as_json: JsonOption = False, data: DataO
         raise typer.Exit(1)
 
 
-def _model(name: str | None, path: Path | None, dimensions: int | None) -> ModelChoice | None:
+def _model(
+    name: str | None, path: Path | None, dimensions: int | None, provider: Provider | None, url: str | None
+) -> ModelChoice | None:
     if path is not None and not path.is_dir():
         raise ConfigurationError(f"--model-path: {path} is no folder")
-    if name is None and path is None:
+    if name is None and path is None and provider is None:
+        if url is not None:
+            raise ConfigurationError("--url belongs to --provider http or litellm: name it")
         if dimensions is not None:
-            raise ConfigurationError("--dimensions belongs to another model: name it by --model or --model-path")
+            raise ConfigurationError(
+                "--dimensions belongs to another model: name it by --model, --model-path or --provider"
+            )
         return None
-    return ModelChoice(name, path.resolve() if path is not None else None, dimensions)
+    return ModelChoice(name, path.resolve() if path is not None else None, dimensions, provider, url)
 
 
 async def _change(rebuilds: Rebuilds, tenant: TenantId, rebuild: Rebuild, action: Action) -> None:

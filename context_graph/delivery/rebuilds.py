@@ -13,7 +13,7 @@ from pathlib import Path
 from ulid import ULID
 
 from context_graph.domain.event import JsonValue, TenantId
-from context_graph.domain.generations import Promotion, Rebuild, Recipe, Table
+from context_graph.domain.generations import Promotion, Rebuild, Recipe, Table, without_secrets
 from context_graph.domain.partition import Tenant
 from context_graph.domain.stages import STAGES, stages_of
 from context_graph.errors import NotNow, UnknownThing
@@ -32,6 +32,8 @@ class ModelChoice:
     name: str | None = None
     path: Path | None = None
     dimensions: int | None = None
+    provider: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,10 @@ class Rebuilds:
             if (
                 model is None and live is not None
             ):  # the models stay those of the live generation until others are named
-                chosen = replace(recipe, model=live.model, model_path=live.model_path, dimensions=live.dimensions)
+                chosen = replace(
+                    recipe, model=live.model, model_path=live.model_path, dimensions=live.dimensions,
+                    provider=live.provider, url=live.url,
+                )  # fmt: skip
             return table.begin(rebuild_id, chosen, promotion, events=events, now=self.now_ms())
 
         table = await self.generations.change(tenant.name, begun)
@@ -152,8 +157,12 @@ def _with(recipe: Recipe, model: ModelChoice | None) -> Recipe:
     if model is None:
         return recipe
     path = recipe.model_path if model.name is None and model.path is None else model.path
+    provider = model.provider or ("fastembed" if model.path is not None else recipe.provider)
+    remote = provider in ("http", "litellm")
     return replace(
         recipe,
+        provider=provider,
+        url=without_secrets(model.url or recipe.url) if remote else None,
         model=model.name or recipe.model,
         model_path=None if path is None else str(path),
         dimensions=model.dimensions or recipe.dimensions,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from context_graph.domain.event import JsonValue
 from context_graph.errors import AlreadyExists, NotNow, UnknownThing
@@ -28,7 +29,8 @@ class Recipe:
     """What a generation is made by: the versions of fold, text rules and index, and the models.
 
     `model_id` is that of the very files (empty until a worker has loaded them); `model_path` the folder they are in,
-    None for the packaged model or the hub.
+    None for the packaged model or the hub. `provider`, `url`: of a model that is somewhere else; "": what the settings
+    name. No secret is kept here: a server's key comes from the settings.
     """
 
     fold: int
@@ -38,6 +40,8 @@ class Recipe:
     dimensions: int
     model_path: str | None = None
     model_id: str = ""
+    provider: str = ""
+    url: str | None = None
     recogniser: str = ""
 
 
@@ -205,3 +209,11 @@ class Table:
 def without_quotes(comparison: Mapping[str, JsonValue] | None) -> Mapping[str, JsonValue] | None:
     """A report with its numbers alone: the facts that it shows hold names and texts."""
     return None if comparison is None else {**comparison, "differences": []}
+
+
+def without_secrets(url: str | None) -> str | None:
+    """An address without user, password and query, as a recipe may hold it."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

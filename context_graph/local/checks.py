@@ -8,11 +8,12 @@ judged by `domain/stages.py`, a server by `domain/redis_safety.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from context_graph.domain.findings import Finding
+from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import NEARLY_FULL, PACKED_HASH, RedisFacts, redis_findings
-from context_graph.domain.stages import StageLimits, StageProgress, stage_findings
+from context_graph.domain.stages import ENRICHMENT, StageLimits, StageProgress, stage_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,15 @@ class ModelFacts:
     use: str
     problem: str | None = None
     dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderFacts:
+    """What a tenant's live generation is embedded by. `wrong`: another model than its own; `away`: no answer now."""
+
+    tenant: str
+    wrong: str | None = None
+    away: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class Facts:
     redis_problem: str | None
     models: tuple[ModelFacts, ...]
     indexes: tuple[IndexFacts, ...] = ()
+    embedders: tuple[EmbedderFacts, ...] = ()
     stages: tuple[StageProgress, ...] = ()
     tenants: int = 0
     replicas: int = 1
@@ -126,6 +137,21 @@ def _packing(facts: Facts) -> list[Finding]:
 
 def _models(facts: Facts) -> list[Finding]:
     return [_model(model, facts.dimensions) for model in facts.models]
+
+
+def _embedders(facts: Facts) -> list[Finding]:
+    """Another model needs an operator. One that is away costs meaning only: text is served, so that is a warning."""
+    findings: list[Finding] = []
+    for embedder in facts.embedders:
+        if embedder.wrong is not None:
+            words = f"{embedder.tenant}: {embedder.wrong}"
+            findings.append(Finding("wrong", "models", words, "until then words alone are searched, and vectors wait"))
+        elif embedder.away is not None:
+            words = f"{embedder.tenant}: {embedder.away}; words alone are searched, and vectors and entities wait"
+            findings.append(
+                Finding("warn", "models", words, "bring the embedder back; the workers go on by themselves")
+            )
+    return findings
 
 
 def _model(model: ModelFacts, dimensions: int) -> Finding:
@@ -205,6 +231,8 @@ def _stages(facts: Facts) -> list[Finding]:
     sound: dict[str, list[StageProgress]] = {}
     for progress in facts.stages:
         found = stage_findings(progress, facts.limits)
+        if progress.living and progress.stage.name == ENRICHMENT.group and _is_away(facts, progress.partition):
+            found = [replace(f, level="warn") if f.subject == "stages" else f for f in found]
         findings += found
         if not any(finding.subject == "stages" for finding in found):
             sound.setdefault(progress.stage.name, []).append(progress)
@@ -216,12 +244,17 @@ def _stages(facts: Facts) -> list[Finding]:
     return findings
 
 
+def _is_away(facts: Facts, partition: str) -> bool:
+    return any(one.away is not None and Partition.parse(partition).tenant == one.tenant for one in facts.embedders)
+
+
 CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _reachable,
     _configuration,
     _memory,
     _packing,
     _models,
+    _embedders,
     _ledger,
     _behind,
     _archive,

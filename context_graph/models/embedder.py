@@ -49,6 +49,10 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
+    async def identify(self, *, anew: bool = False) -> str:
+        """`model_id`, asked of a server that was not asked before, or `anew`. Raises as `embed` does."""
+        ...
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimensions), float32, rows of length 1, in the order of the texts.
 
@@ -125,6 +129,10 @@ class FastembedEmbedder:
     @property
     def dimensions(self) -> int:
         return self._settings.dimensions
+
+    async def identify(self, *, anew: bool = False) -> str:
+        """The digest of the file."""
+        return self._source.model_id
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. An empty text is embedded as a space."""

@@ -12,17 +12,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from context_graph.domain.generations import Recipe
-from context_graph.errors import ConfigurationError, ModelMissing
+from context_graph.errors import ConfigurationError, ContextGraphError, ModelMissing, ModelUnavailable
 from context_graph.models.embedder import Embedder
 from context_graph.models.gathering import gathering
 from context_graph.models.opening import open_embedder
 from context_graph.settings import EmbeddingSettings
 
-_Key = tuple[str, Path | None, int]
+_Key = tuple[str, str | None, str, Path | None, int]
 
 
 class EmbedderPool:
-    """Embedders by recipe; at most one of each model."""
+    """Embedders by recipe; at most one of each model and place."""
 
     def __init__(self, settings: EmbeddingSettings, cache_dir: Path, stack: AsyncExitStack) -> None:
         self._settings = settings
@@ -34,21 +34,39 @@ class EmbedderPool:
     async def of(self, recipe: Recipe | None) -> Embedder:
         """The embedder of a generation, not yet loaded. None: what the settings name.
 
-        Raises ModelMissing when this process cannot open that model, or finds another one in its place.
+        Raises ModelMissing when this process cannot open that model, or finds another one in its place, and
+        ModelUnavailable when the server that has it does not say which one it has.
         """
-        settings = self._settings if recipe is None else _settings_of(recipe, self._settings)
-        key = (settings.model, settings.model_path, settings.dimensions)
+        failures: list[ContextGraphError] = []
+        for settings in _ways(recipe, self._settings):
+            try:
+                return await self._same(settings, recipe)
+            except (ModelMissing, ModelUnavailable) as error:
+                failures.append(error)
+        raise failures[0]
+
+    async def _same(self, settings: EmbeddingSettings, recipe: Recipe | None) -> Embedder:
+        """The embedder that is there, if it is the one that the recipe names."""
+        key = (settings.provider, settings.url, settings.model, settings.model_path, settings.dimensions)
         embedder = self._opened.get(key)
         if embedder is None:
             async with self._opening:
                 embedder = self._opened.get(key)
                 if embedder is None:
                     embedder = self._opened[key] = await self._open(settings, recipe)
-        if recipe is not None and recipe.model_id not in ("", embedder.model_id):
+        try:
+            found = await embedder.identify()
+            if recipe is not None and not _matches(recipe, found):
+                found = await embedder.identify(anew=True)  # the right one may have been put back
+        except ModelMissing:
+            raise
+        except ConfigurationError as error:
+            raise _missing(recipe, settings, error) from error
+        if recipe is not None and not _matches(recipe, found):
             raise ModelMissing(
-                f"the vectors of this generation were made by {recipe.model_id}, this process has {embedder.model_id} "
-                "under that name: put the old model back, or make a generation with the new one "
-                "(`context-graph rebuild --model-path FOLDER`)"
+                f"the vectors of this generation were made by {recipe.model_id}, this process has {found} "
+                f"in its place ({_place(settings)}): put the old model back, or make a generation with the new one "
+                f"(`context-graph rebuild {_options(settings)}`)"
             )
         return embedder
 
@@ -57,12 +75,7 @@ class EmbedderPool:
             embedder = await self._stack.enter_async_context(open_embedder(settings, self._cache_dir))
             return await self._stack.enter_async_context(gathering(embedder))
         except ConfigurationError as error:
-            if recipe is None:
-                raise
-            raise ModelMissing(
-                f"the generation's vectors are made by {recipe.model_id or recipe.model}, which this process cannot "
-                f"load: {error}"
-            ) from error
+            raise _missing(recipe, settings, error) from error
 
 
 @asynccontextmanager
@@ -72,7 +85,39 @@ async def open_embedders(settings: EmbeddingSettings, cache_dir: Path) -> AsyncI
         yield EmbedderPool(settings, cache_dir, stack)
 
 
-def _settings_of(recipe: Recipe, settings: EmbeddingSettings) -> EmbeddingSettings:
+def _ways(recipe: Recipe | None, settings: EmbeddingSettings) -> list[EmbeddingSettings]:
+    """Where a generation's model may be: where the settings say, then where the recipe says.
+
+    A generation that nobody has made anything of yet is made where its recipe says.
+    """
+    if recipe is None:
+        return [settings]
     path = None if recipe.model_path is None else Path(recipe.model_path)
-    changes = {"model": recipe.model, "model_path": path, "dimensions": recipe.dimensions}
-    return settings.model_copy(update=changes)
+    here = settings.model_copy(update={"model": recipe.model, "model_path": path, "dimensions": recipe.dimensions})
+    if recipe.provider in ("", settings.provider):
+        return [here.model_copy(update={"url": settings.url or recipe.url})]
+    there = here.model_copy(update={"provider": recipe.provider, "url": recipe.url})
+    return [here, there] if recipe.model_id else [there]
+
+
+def _matches(recipe: Recipe, found: str) -> bool:
+    """Whether vectors of `found` are those of the recipe. Before servers told their file, it was named by the model."""
+    return recipe.model_id in ("", found) or recipe.model_id == f"{found.partition('/')[0]}/http" != found
+
+
+def _missing(recipe: Recipe | None, settings: EmbeddingSettings, error: ConfigurationError) -> ModelMissing:
+    made_by = settings.model if recipe is None else recipe.model_id or recipe.model
+    return ModelMissing(
+        f"vectors are made by {made_by}, which this process cannot use ({_place(settings)}): {error}; put the right "
+        f"model there, or make a generation with another one (`context-graph rebuild {_options(settings)}`)"
+    )
+
+
+def _place(settings: EmbeddingSettings) -> str:
+    return "in this process" if settings.provider == "fastembed" else f"by {settings.provider}"
+
+
+def _options(settings: EmbeddingSettings) -> str:
+    if settings.provider == "fastembed":
+        return "--model-path FOLDER"
+    return f"--provider {settings.provider} --dimensions N"

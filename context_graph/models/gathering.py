@@ -33,6 +33,10 @@ class Gathering:
     def dimensions(self) -> int:
         return self._embedder.dimensions
 
+    async def identify(self, *, anew: bool = False) -> str:
+        """See `Embedder.identify`."""
+        return await self._embedder.identify(anew=anew)
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`."""
         if len(texts) != 1 or len(texts[0]) > _SHORT:

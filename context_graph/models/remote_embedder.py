@@ -4,6 +4,9 @@ Both answer the same question with the same promises as the local one: unit vect
 the order of the texts. What comes back is checked before it is believed: the right number of vectors, each index once,
 finite numbers. A server that is away, overloaded, slow or talks nonsense is ModelUnavailable, which the delivery loop
 waits out while events are found by their text; one that refuses us is ConfigurationError, which no retry mends.
+
+Our own server says which model it has by the digest of its file, so vectors of a local model and those of a server that
+has the same one are the same. Of other servers no more is known than the name they are asked by.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any, Protocol
 import httpx2
 import numpy as np
 
-from context_graph.errors import ConfigurationError, ModelUnavailable, PermanentError
+from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavailable, PermanentError
 from context_graph.models.batches import batches, by_length
 from context_graph.models.embedder import Vectors, wrong_dimensions
 from context_graph.settings import EmbeddingSettings
@@ -31,9 +34,9 @@ _FIRST_PAUSE = 0.2  # seconds; doubles
 
 
 class Asking(Protocol):
-    """One request for the vectors of a few texts: the answer's `data` in the OpenAI form."""
+    """One request for the vectors of a few texts: the answer's `data` in the OpenAI form, and the model it names."""
 
-    async def __call__(self, texts: list[str]) -> Any: ...
+    async def __call__(self, texts: list[str]) -> tuple[Any, str]: ...
 
 
 class RemoteEmbedder:
@@ -41,24 +44,40 @@ class RemoteEmbedder:
 
     def __init__(self, settings: EmbeddingSettings, model_id: str, ask: Asking) -> None:
         self._settings = settings
-        self._model_id = model_id
+        self._unasked = model_id
+        self._told: str | None = None
         self._ask = ask
 
     @property
     def model_id(self) -> str:
-        return self._model_id
+        return self._told or self._unasked
 
     @property
     def dimensions(self) -> int:
         return self._settings.dimensions
 
+    async def identify(self, *, anew: bool = False) -> str:
+        """See `Embedder.identify`: what the server's newest answer said."""
+        if anew or self._told is None:
+            data, named = await self._ask(["which model"])
+            self._checked(data, 1)
+            self._told = self._identity(named)
+        return self.model_id
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. An empty text is embedded as a space."""
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         for rows in batches(by_length(texts), texts, self._settings.batch_texts):
-            data = await self._ask([texts[row] or " " for row in rows])
+            data, named = await self._ask([texts[row] or " " for row in rows])
             vectors[rows] = self._checked(data, len(rows))
+            before, self._told = self._told, self._identity(named)
+            if before not in (None, self._told):
+                raise ModelMissing(f"the embedder had {before} and now has {self._told}: their vectors do not compare")
         return vectors
+
+    def _identity(self, named: str) -> str:
+        """A name with a digest behind our model's, as `worker embedder` has it, says which file it is."""
+        return named if named.startswith(f"{self._settings.model.rpartition('/')[2]}/") else self._unasked
 
     def _checked(self, data: Any, count: int) -> Vectors:
         """The vectors in the order asked, of length 1. Raises ModelUnavailable for what is no answer."""
@@ -96,7 +115,7 @@ class _HttpAsking:
         self._client = client
         self._url = f"{url.rstrip('/')}/embeddings"
 
-    async def __call__(self, texts: list[str]) -> Any:
+    async def __call__(self, texts: list[str]) -> tuple[Any, str]:
         body = {"model": self._settings.model, "input": texts, "encoding_format": "base64"}
         pause = _FIRST_PAUSE
         for left in reversed(range(self._settings.retries + 1)):
@@ -109,7 +128,7 @@ class _HttpAsking:
                 pause *= 2
         raise AssertionError("the last try returns or raises")
 
-    async def _once(self, body: dict[str, Any]) -> Any:
+    async def _once(self, body: dict[str, Any]) -> tuple[Any, str]:
         try:
             answer = await self._client.post(self._url, json=body)
         except httpx2.HTTPError as error:
@@ -117,8 +136,9 @@ class _HttpAsking:
         if answer.status_code != 200:
             raise refusal(f"the embedder at {self._url}", answer.status_code, answer.text[:200])
         try:
-            return answer.json()["data"]
-        except (ValueError, KeyError, TypeError) as error:
+            said = answer.json()
+            return said["data"], str(said.get("model", ""))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelUnavailable(f"the embedder at {self._url} answered what is no answer: {error!r}") from error
 
 
@@ -150,7 +170,7 @@ async def open_litellm_embedder(settings: EmbeddingSettings) -> AsyncIterator[Re
     """The model that litellm knows by CG_EMBEDDING__MODEL; nothing is asked of it yet."""
     load: Callable[[], ModuleType] = _litellm
 
-    async def ask(texts: list[str]) -> Any:
+    async def ask(texts: list[str]) -> tuple[Any, str]:
         litellm = await asyncio.to_thread(load)
         key = settings.api_key.get_secret_value() if settings.api_key else ("none" if settings.url else None)
         try:
@@ -165,7 +185,7 @@ async def open_litellm_embedder(settings: EmbeddingSettings) -> AsyncIterator[Re
             )
         except Exception as error:
             raise refusal(settings.model, getattr(error, "status_code", None), str(error)[:200]) from error
-        return [item if isinstance(item, dict) else item.model_dump() for item in answer.data]
+        return [item if isinstance(item, dict) else item.model_dump() for item in answer.data], ""
 
     yield RemoteEmbedder(settings, _named(settings, "litellm"), ask)
 

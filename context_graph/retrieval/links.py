@@ -130,7 +130,11 @@ class Links:
         vectors: dict[str, list[bytes]] = {}
         for bucket in sorted({event.position.bucket for event in events}):
             ids = [event.id for event in events if event.position.bucket == bucket]
-            vectors |= await self._index.read_vectors(Partition(walk.tenant.name, bucket), ids)
+            partition = Partition(walk.tenant.name, bucket)
+            vectors |= await self._index.read_vectors(partition, ids)
+            waiting = [name for name in ids if not vectors.get(name)]
+            if any(document is not None for document in await self._index.read_documents(partition, waiting)):
+                cuts.add("vectors")  # what is near an event that has none yet is not known
         asked = [(event, vector) for event in events for vector in vectors.get(event.id, ())]
         near: dict[str, dict[str, float]] = {event.id: {} for event in events}
         positions: dict[str, Position] = {}

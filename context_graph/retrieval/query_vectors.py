@@ -14,7 +14,7 @@ from typing import TypeAlias
 import structlog
 
 from context_graph.domain.event import TenantId
-from context_graph.errors import ModelUnavailable
+from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavailable
 from context_graph.models.embedder import Embedder
 from context_graph.models.language_model import Breaker
 from context_graph.observability.metrics import Metrics
@@ -42,21 +42,25 @@ class QueryVectors:
         self._breakers: dict[str, Breaker] = {}
 
     async def of(self, tenant: TenantId, text: str) -> bytes | None:
-        """Raises ModelUnavailable."""
+        """Raises ModelUnavailable and ModelMissing."""
         if not text.strip():
             return None
-        embedder = await self._embedder_of(tenant)
-        name = embedder.model_id
-        breaker = self._breakers.setdefault(name, Breaker(1, self._rest_seconds))
+        # By tenant: which model it is may be what the server did not say.
+        breaker = self._breakers.setdefault(tenant, Breaker(1, self._rest_seconds))
         if not breaker.lets_through():
             self._metrics.not_embedded.labels("resting").inc()
-            raise ModelUnavailable(f"{name} did not answer; it is asked again within {self._rest_seconds:g} seconds")
+            raise ModelUnavailable(
+                f"the embedder did not answer; it is asked again within {self._rest_seconds:g} seconds"
+            )
         try:
-            vectors = await embedder.embed([text])
+            vectors = await (await self._embedder_of(tenant)).embed([text])
         except ModelUnavailable:
             self._metrics.not_embedded.labels("away").inc()
             breaker.failed()
             raise
+        except ConfigurationError as error:
+            breaker.succeeded()  # it answered, as another one: an operator may put the right one back at any time
+            raise ModelMissing(str(error)) from error
         breaker.succeeded()
         return bytes(vectors[0].tobytes())
 
@@ -68,6 +72,9 @@ class QueryVectors:
         except ModelUnavailable as error:
             log.warning("query_not_embedded", tenant=tenant, reason=str(error))
             deadline.cut("vectors: the embedder did not answer")
+        except ModelMissing as error:
+            log.warning("query_not_embedded", tenant=tenant, reason=str(error))
+            deadline.cut("vectors: this generation's embedding model is not here")
         except TimeoutError:
             self._metrics.not_embedded.labels("late").inc()
             deadline.cut(f"{CUT}: vectors")

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias, cast
 import orjson
 
 from context_graph.domain.event import TenantId
-from context_graph.domain.generations import FIRST, Rebuild, Recipe, Table
+from context_graph.domain.generations import FIRST, Rebuild, Recipe, Table, without_secrets
 from context_graph.domain.graph import FOLD_VERSION
 from context_graph.domain.text import TEXT_VERSION
 from context_graph.errors import StoreUnavailable
@@ -76,6 +76,8 @@ def recipe_of(settings: Settings) -> Recipe:
         model=settings.embedding.model,
         model_path=None if path is None else str(path),
         dimensions=settings.embedding.dimensions,
+        provider="" if settings.embedding.provider == "fastembed" else settings.embedding.provider,
+        url=without_secrets(settings.embedding.url),
         recogniser=settings.entities.model,
     )
 

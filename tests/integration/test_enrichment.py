@@ -18,7 +18,7 @@ from context_graph.domain.filters import NO_FILTERS
 from context_graph.domain.forgetting import Place
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.errors import ModelUnavailable
 from context_graph.models.embedder import Vectors
 from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
@@ -64,6 +64,9 @@ class _Away:
 
     model_id = "away"
     dimensions = 384
+
+    async def identify(self, *, anew: bool = False) -> str:
+        return self.model_id
 
     async def embed(self, texts: Any) -> Vectors:
         raise ModelUnavailable("the model server is away")
@@ -138,12 +141,25 @@ async def test_the_worker_follows_the_ledger_and_stops_when_asked(resources: Res
     assert await resources.dead_letters.count(PARTITION) == 0
 
 
-async def test_a_model_of_other_dimensions_ends_the_worker_with_the_reason(resources: Resources) -> None:
+async def test_a_model_of_other_dimensions_costs_vectors_not_text_nor_the_worker(resources: Resources) -> None:
     await append(resources)
     embedding = resources.settings.embedding.model_copy(update={"dimensions": 768})
     wrong = resources.settings.model_copy(update={"embedding": embedding})
-    with pytest.raises(ConfigurationError, match="makes 384 dimensions"):
-        await run(replace(resources, settings=wrong), asyncio.Event())
+    stop = asyncio.Event()
+    working = asyncio.create_task(run(replace(resources, settings=wrong), stop))
+    try:
+
+        async def waiting() -> bool:
+            state = await resources.groups.state(PARTITION, "enrichment")
+            return state.pending > 0 and all(await resources.index.read_documents(PARTITION, ["e1", "e3"]))
+
+        await until(waiting)
+        assert not working.done()
+        assert await resources.generations.recipe(PARTITION.tenant, 1) is None, "the wrong number is not written down"
+    finally:
+        stop.set()
+        async with asyncio.timeout(15):
+            await working
 
 
 _LONG = "\n".join(f"line {number} of the build log: step done" for number in range(60))

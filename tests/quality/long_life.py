@@ -174,6 +174,9 @@ class _Words:
     model_id = "made"
     dimensions = 384
 
+    async def identify(self, *, anew: bool = False) -> str:
+        return self.model_id
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         return np.stack([np.frombuffer(vector_of(text), dtype=np.float32) for text in texts])
 

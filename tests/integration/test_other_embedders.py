@@ -1,0 +1,159 @@
+"""Another embedder behind old data: the same model by a server just works; another one costs meaning, not words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from context_graph.bootstrap import Resources, open_resources
+from context_graph.cli.doctor import gather
+from context_graph.delivery.rebuilds import ModelChoice
+from context_graph.domain.generations import without_secrets
+from context_graph.local.checks import examine
+from context_graph.local.redis_server import embedded_redis
+from context_graph.models.opening import open_embedder
+from context_graph.settings import DeliverySettings, EmbeddingSettings, Settings
+from tests.embedding_server import embedding_server, vector_of
+from tests.events import event, post_all, settled
+from tests.scripted_server import Answer
+from tests.service import Service, ServiceThread
+from tests.waiting import until
+
+QUERY = {"query": "where is the blue parcel?"}
+
+
+def by(url: str, **changes: Any) -> EmbeddingSettings:
+    return EmbeddingSettings(provider="http", url=url, retries=0, timeout_seconds=5, **changes)
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
+    """The service with these settings, and a client of the tenant `mine`."""
+    thread = ServiceThread(settings)
+    await asyncio.to_thread(thread.start)
+    try:
+        async with open_resources(settings) as resources:
+            tenant = await resources.tenants.ensure("mine", 1)
+            key = await resources.api_keys.create(tenant.name, name="test")
+            async with Service(thread.url, key, "mine", settings).client() as client:
+                yield client, resources
+    finally:
+        await asyncio.to_thread(thread.stop)
+
+
+@pytest.fixture
+async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
+    async with embedded_redis(tmp_path) as redis:
+        yield Settings(
+            redis_url=SecretStr(redis.url),
+            data_dir=tmp_path / "data",
+            tenant="mine",
+            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
+            log_level="error",
+        )
+
+
+async def search(http: httpx2.AsyncClient, **body: Any) -> dict[str, Any]:
+    answer = await http.post("/v1/search", json={**QUERY, **body})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def ready(http: httpx2.AsyncClient) -> tuple[int, dict[str, Any]]:
+    answer = await http.get("/health/ready")
+    return answer.status_code, dict(answer.json())
+
+
+async def test_the_service_starts_takes_events_and_finds_words_while_the_embedder_is_away(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    away = settings.model_copy(update={"embedding": by(nobody)})
+    async with serving(away) as (http, _):
+        await post_all(http, [event(1, payload={"text": "The blue parcel is at the pier"})])
+
+        async def found() -> bool:
+            return len((await search(http))["results"]) == 1
+
+        await until(found)
+        assert (await search(http))["meta"]["complete"] is False
+        status, body = await ready(http)
+        assert status == 200, body
+        assert any("the embedder" in note for note in body["notes"])
+
+
+def told(name: str, dimensions: int) -> Any:
+    """An answer by a server that calls its model so."""
+
+    def answer(asked: dict[str, Any]) -> Answer:
+        data = [{"index": i, "embedding": vector_of(text, dimensions)} for i, text in enumerate(asked["input"])]
+        return 200, {"object": "list", "model": name, "data": data}
+
+    return answer
+
+
+async def test_old_data_goes_on_with_the_same_model_by_a_server_and_waits_for_it_with_another(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with serving(settings) as (http, _):
+        await settled(http, await post_all(http, [event(1, payload={"text": "The blue parcel is at the pier"})]))
+    async with open_embedder(settings.embedding, tmp_path) as packaged:
+        same = packaged.model_id
+    with embedding_server() as server:
+        server.answer = told(same, 384)
+        remote = settings.model_copy(update={"embedding": by(server.url)})
+        async with serving(remote) as (http, resources):
+            assert (await search(http, mode="semantic"))["meta"]["complete"] is True
+            assert (await ready(http))[1]["problems"] == []
+            for dimensions in (384, 8):
+                server.answer = told("foreign", dimensions)
+                await _words_alone(http, f"foreign {dimensions}", 2 if dimensions == 384 else 3)
+            findings = examine(await gather(remote))
+            assert any(f.level == "wrong" and "rebuild --provider http" in f.words for f in findings)
+            await _rebuilt_with_the_other_one(http, resources)
+            server.answer = told(same, 384)
+
+
+async def _words_alone(http: httpx2.AsyncClient, text: str, number: int) -> None:
+    await post_all(http, [event(number, payload={"text": f"The blue parcel was seen, {text}"})])
+
+    async def indexed() -> bool:
+        return len((await search(http))["results"]) == number
+
+    await until(indexed)
+    answer = await search(http)
+    assert answer["meta"]["complete"] is False
+    context = await http.post("/v1/context", json={**QUERY, "token_budget": 300})
+    assert context.status_code == 200
+    assert context.json()["meta"]["complete"] is False
+    assert (await http.post("/v1/search", json={**QUERY, "mode": "semantic"})).status_code == 503
+    status, body = await ready(http)
+    assert status == 503
+    assert any("context-graph rebuild --provider http" in problem for problem in body["problems"])
+
+
+async def _rebuilt_with_the_other_one(http: httpx2.AsyncClient, resources: Resources) -> None:
+    [tenant] = await resources.tenants.all()
+    begun = await resources.rebuilds.start(tenant, "never", ModelChoice(provider="http", dimensions=8))
+
+    async def built() -> bool:
+        table = await resources.generations.read(tenant.name)
+        recipe = table.recipes[begun.number]
+        return recipe.model_id.endswith("/http")
+
+    await until(built)
+    table = await resources.generations.read(tenant.name)
+    assert (table.recipes[begun.number].provider, table.recipes[begun.number].dimensions) == ("http", 8)
+    assert len((await search(http))["results"]) == 3
+
+
+def test_a_recipe_holds_no_secret_of_an_address() -> None:
+    assert without_secrets("https://me:secret@host:8090/v1?key=secret") == "https://host:8090/v1"
