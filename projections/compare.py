@@ -26,6 +26,7 @@ from context_graph.domain.filters import Filters
 from context_graph.domain.generations import Recipe
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
+from context_graph.domain.words import unspaced
 from context_graph.errors import ConfigurationError, ModelUnavailable
 from context_graph.models.embedder import Vectors
 from context_graph.models.embedder_pool import EmbedderPool
@@ -282,7 +283,7 @@ async def sample_documents(
                 continue
             counted += 1
             if counted % step == 0:
-                chosen[fact.name] = fact.content.get(STORED[TEXT], b"").decode()
+                chosen[fact.name] = unspaced(fact.content.get(STORED[TEXT], b"").decode())
             if len(chosen) >= 2 * most:  # every second one stays, and from here on half as many are taken
                 chosen = dict(list(chosen.items())[::2])
                 step *= 2

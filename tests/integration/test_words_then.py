@@ -91,5 +91,5 @@ async def test_the_index_counts_the_words_of_a_document_as_we_do(resources: Reso
         counted = re.search(rb"Doc Len (\d+)", str(explained).encode())
         text = texts[int(key.decode().rpartition("e")[2])]
         assert counted is not None
-        parts = await command("HGET", key, "w") or b""
-        assert int(counted[1]) == words_in(text) + 1 + words_in(parts.decode()), repr(text)
+        stored, parts = [value or b"" for value in await command("HMGET", key, "t", "w")]
+        assert int(counted[1]) == words_in(stored.decode()) + 1 + words_in(parts.decode()), repr(text)
