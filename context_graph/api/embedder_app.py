@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
 from context_graph.errors import ConfigurationError, ModelUnavailable
@@ -32,6 +33,7 @@ class EmbeddingsIn(BaseModel):
     input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=MOST_TEXTS)]
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
 
 
 def create_embedder_app(settings: Settings) -> FastAPI:
@@ -48,6 +50,9 @@ def create_embedder_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Context Graph embedder", lifespan=lifespan, openapi_url=None)
     key = settings.embedding.api_key.get_secret_value() if settings.embedding.api_key else None
 
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+
     @app.post("/v1/embeddings")
     async def embeddings(
         request: Request, body: EmbeddingsIn, authorization: Annotated[str, Header()] = ""
@@ -55,6 +60,8 @@ def create_embedder_app(settings: Settings) -> FastAPI:
         if key is not None and not hmac.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
             raise HTTPException(401, "send CG_EMBEDDING__API_KEY as `Authorization: Bearer …`")
         embedder: Embedder = request.app.state.embedder
+        if body.dimensions not in (None, embedder.dimensions):
+            raise HTTPException(400, f"dimensions: {embedder.model_id} makes {embedder.dimensions}, no other number")
         texts = [body.input] if isinstance(body.input, str) else body.input
         try:
             vectors = await embedder.embed(texts)
@@ -75,6 +82,25 @@ def create_embedder_app(settings: Settings) -> FastAPI:
         return _json({"status": "ok"})
 
     return app
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    return _error(422, f"{where}: {first['msg']}")
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """An error in the OpenAI form."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 
 _NO_USAGE = {"prompt_tokens": 0, "total_tokens": 0}

@@ -85,6 +85,9 @@ async def test_the_service_starts_takes_events_and_finds_words_while_the_embedde
 
         await until(found)
         assert (await search(http))["meta"]["complete"] is False
+        asked = {"start": [{"kind": "event", "id": "e1"}], "edges": ["SIMILAR_TO"], "max_depth": 1}
+        meta = (await http.post("/v1/graph/query", json=asked)).json()["meta"]
+        assert (meta["complete"], meta["truncated"]) == (False, ["vectors"]), "what is near it is not known yet"
         status, body = await ready(http)
         assert status == 200, body
         assert any("the embedder" in note for note in body["notes"])

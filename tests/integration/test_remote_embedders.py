@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import uvicorn
@@ -71,6 +72,15 @@ async def test_the_sidecar_answers_what_the_model_would(tmp_path: Path) -> None:
             with pytest.raises(ConfigurationError, match=r"refuses us.*CG_EMBEDDING__API_KEY"):
                 await embedder.embed(["x"])
     assert (vectors * expected).sum(axis=1).min() > 0.9999
+
+
+async def test_the_sidecar_refuses_in_the_openai_form(tmp_path: Path) -> None:
+    async with sidecar(Settings(data_dir=tmp_path)) as url, httpx2.AsyncClient() as client:
+        for body, status, word in (({"input": []}, 422, "input"), ({"input": "a", "dimensions": 7}, 400, "384")):
+            answer = await client.post(f"{url}/embeddings", json=body)
+            assert answer.status_code == status
+            assert word in answer.json()["error"]["message"]
+            assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 async def test_vectors_come_in_the_order_of_the_texts(server: EmbeddingServer, tmp_path: Path) -> None:
