@@ -12,7 +12,7 @@ from context_graph.domain.generations import Recipe
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.stages import StageProgress, stages_of
 from context_graph.errors import ConfigurationError, ModelUnavailable
-from context_graph.local.checks import EmbedderFacts, Facts, IndexFacts
+from context_graph.local.checks import EmbedderFacts, Facts, IndexFacts, RebuildFacts
 from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.settings import Settings
 from context_graph.store.readiness import read_redis_facts
@@ -92,6 +92,25 @@ async def fed_stages(resources: Resources, tenant: Tenant) -> AsyncIterator[tupl
         yield partition, await read_progress(resources.source, partition, stages)
 
 
+async def read_rebuilds(resources: Resources, tenants: list[Tenant]) -> tuple[RebuildFacts, ...]:
+    """Each tenant's newest rebuild while it runs, or when it failed. Raises StoreUnavailable."""
+    found: list[RebuildFacts] = []
+    now = resources.rebuilds.now_ms()
+    for tenant in tenants:
+        table = await resources.generations.table(tenant.name)
+        newest = table.rebuilds[0] if table.rebuilds else None
+        if newest is None or not (newest.runs or newest.state == "failed"):
+            continue
+        unfed: list[str] = []
+        for partition in tenant.partitions if newest.runs else ():
+            stages = await read_progress(resources.source, partition, stages_of(newest.number))
+            unfed += [progress.stage.group for progress in stages if not progress.living]
+        seconds = (now - (newest.built_at or newest.started_at)) / 1000
+        facts = RebuildFacts(tenant.name, newest.id, newest.state, newest.problem, seconds, tuple(dict.fromkeys(unfed)))
+        found.append(facts)
+    return tuple(found)
+
+
 async def with_service(facts: Facts, resources: Resources) -> Facts:
     """The same with what Redis says of itself, of the stages and of the indexes. Raises StoreUnavailable."""
     redis = await read_redis_facts(resources.ledger_redis)
@@ -106,4 +125,5 @@ async def with_service(facts: Facts, resources: Resources) -> Facts:
         events=sum([await resources.ledger.length(partition) for partition in partitions]),
         indexes=await read_indexes(resources, tenants) if redis.search_version is not None else (),
         stages=await read_stages(resources, tenants),
+        rebuilds=await read_rebuilds(resources, tenants),
     )

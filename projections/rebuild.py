@@ -59,6 +59,9 @@ class Rebuilder:
             except TemporaryError as error:
                 wait, pause = pause, min(pause * 2, _LONGEST_BACKOFF)
                 log.warning("rebuild_interrupted", reason=str(error), retry_in_seconds=wait)
+            except Exception:  # nothing of a rebuild ends the worker that feeds the live generation
+                wait, pause = pause, min(pause * 2, _LONGEST_BACKOFF)
+                log.exception("rebuild_step_failed", retry_in_seconds=wait)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await stop.wait()
@@ -110,10 +113,18 @@ class Rebuilder:
             await self._advance(tenant, rebuild)
         except NotNow as error:
             log.info("rebuild_gone", tenant=tenant.name, rebuild=rebuild.id, reason=str(error))
+        except TemporaryError:
+            raise
         except ConfigurationError as error:
-            problem = str(error)
-            await self.resources.generations.change(tenant.name, lambda table: table.fail(rebuild.number, problem))
-            log.error("rebuild_failed", tenant=tenant.name, rebuild=rebuild.id, reason=problem)
+            await self._fail(tenant, rebuild, str(error))
+        except Exception as error:  # once more would end alike: damaged keys, or a defect
+            log.exception("rebuild_defect", tenant=tenant.name, rebuild=rebuild.id)
+            await self._fail(tenant, rebuild, f"{type(error).__name__}: {error}")
+
+    async def _fail(self, tenant: Tenant, rebuild: Rebuild, problem: str) -> None:
+        self._targets.pop(rebuild.id, None)
+        await self.resources.generations.change(tenant.name, lambda table: table.fail(rebuild.number, problem))
+        log.error("rebuild_failed", tenant=tenant.name, rebuild=rebuild.id, reason=problem)
 
     # building and comparing
 

@@ -38,6 +38,7 @@ from context_graph.store.facts import (
     PINNED,
     REGISTERED,
     SUMMARY,
+    UNREADABLE,
     VECTOR,
     Fact,
     decision_fact,
@@ -133,6 +134,8 @@ class Replay:
 
     def tells(self, fact: Fact) -> bool:
         """Whether a replay can say that this fact of the generation should be there, or not."""
+        if fact.kind == UNREADABLE:
+            return True
         if fact.kind not in self._kinds:
             return False
         if fact.kind == ENTITIES:

@@ -21,13 +21,13 @@ from context_graph.domain.partition import Tenant
 from context_graph.domain.places import Places
 from context_graph.domain.position import Position
 from context_graph.errors import FieldProblem, InvalidInput
-from context_graph.retrieval.event_pages import EventPages, EventQuery
+from context_graph.retrieval.event_pages import EventPage, EventPages, EventQuery
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 Values = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)]
 _LISTED = {
-    "description": "A page; `meta.scanned` entries were read for it",
+    "description": "A page; `meta.scanned` entries were read for it; `meta.unreadable`: those that are no events",
     "content": {
         "application/json": {
             "example": {
@@ -90,7 +90,7 @@ async def list_events(request: Request, tenant: ReadTenant, asked: Annotated[Eve
         {
             "events": [event_json(event) for event in page.events],
             "page": {"next_cursor": behind},
-            "meta": {"scanned": page.scanned},
+            "meta": {"scanned": page.scanned} | _unreadable(page),
         }
     )
 
@@ -148,3 +148,8 @@ def _time(name: str, text: str | None) -> int | None:
         detail = f"{text!r} is not a time: {error}"
         remedy = "send RFC 3339 with an offset, such as 2026-09-01T09:30:00Z (write + as %2B in an address)"
         raise InvalidInput([FieldProblem(f"/{name}", detail, remedy, "time")]) from error
+
+
+def _unreadable(page: EventPage) -> dict[str, int]:
+    """Entries of the ledger that are no events, where there are any: they are passed over, not hidden."""
+    return {"unreadable": len(page.unreadable)} if page.unreadable else {}

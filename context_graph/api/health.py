@@ -3,9 +3,10 @@
 Readiness tells the truth about every stage, by the same table of checks as `context-graph doctor` (`local/checks.py`).
 It fails when Redis is away or configured so that acknowledged events can be lost, when a stage stalls, holds an event
 too long or has nobody to run it while events wait, when dead letters or parked events pass their limit, when events
-were trimmed unread and are nowhere,
-when the vectors of an index have another dimension than the model, or when another model than a generation's own is in
-its place. An embedder that is away is a note: events are taken and found by their words, and their vectors follow.
+were trimmed unread and are nowhere, when a rebuild does not move, when the vectors of an index have another dimension
+than the model, or when another model than a generation's own is in its place. An embedder that is away is a note:
+events are taken and found by their words, and their vectors follow; so is a failed rebuild, which costs what is served
+nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ async def ready(request: Request) -> Response:
         facts = replace(facts, redis_problem=str(error))
     findings = examine(facts)
     problems = [finding.sentence for finding in findings if finding.level == "wrong"]
-    notes = [f.sentence for f in findings if f.level == "warn" and f.subject in ("models", "stages")]
+    notes = [f.sentence for f in findings if f.level == "warn" and f.subject in ("models", "stages", "rebuild")]
     dead: dict[str, int] = {}
     for progress in facts.stages:
         dead[progress.partition] = dead.get(progress.partition, 0) + progress.dead_letters

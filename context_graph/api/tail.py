@@ -26,7 +26,7 @@ from context_graph.api.event_pages import Values, parse_places
 from context_graph.api.problems import ProblemError, answers
 from context_graph.api.rendering import event_json
 from context_graph.api.services import services_of
-from context_graph.delivery.tail import Gap, News, TailQuery, Told
+from context_graph.delivery.tail import Gap, News, Skipped, TailQuery, Told
 from context_graph.domain.event import SessionId
 from context_graph.errors import ArchiveDamaged, ConfigurationError, StoreUnavailable
 
@@ -89,7 +89,10 @@ async def _asked(
     responses={200: _STREAM, **answers(problems.INVALID)},
 )
 async def tail_events(asked: Annotated[_Asked, Depends(_asked)]) -> Response:
-    """Each event as one message; `gap` when events behind the place asked for can no longer be read."""
+    """Each event as one message; `gap` when events behind the place asked for can no longer be read.
+
+    `unreadable` for an entry of the ledger that is no event; what follows it comes.
+    """
     return EventSourceResponse(_stream(asked), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
 
@@ -135,6 +138,12 @@ def _message(news: News, told: str) -> bytes | None:
                 "detail": "events behind `after`, up to `until`, have left the ledger and no archive here holds them",
             }
             return format_sse_event(data_str=orjson.dumps(data).decode(), event="gap", id=places)
+        case Skipped(position=position):
+            data = {
+                "position": str(position),
+                "detail": "the entry of the ledger at `position` is no event: passed over",
+            }
+            return format_sse_event(data_str=orjson.dumps(data).decode(), event="unreadable", id=places)
         case _ if not told:
             return format_sse_event(id=places, retry=_RETRY_MS, comment="following")
         case _:

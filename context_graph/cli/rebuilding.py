@@ -52,7 +52,8 @@ def rebuild(
     dimensions: Annotated[int | None, typer.Option(min=1, help="Of its vectors")] = None,
     provider: Annotated[Provider | None, typer.Option(help="Where the model is: as CG_EMBEDDING__PROVIDER")] = None,
     url: Annotated[str | None, typer.Option(help="Its server [default: CG_EMBEDDING__URL]")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch it until it is compared")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="start: watch it until it is compared")] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="status: watch it until it is compared")] = False,
     rebuild_id: Annotated[str | None, typer.Option("--id", help="Which rebuild [default: the newest]")] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
@@ -75,7 +76,7 @@ def rebuild(
         else:
             begun = await _chosen(rebuilds, whose.name, rebuild_id)
             await _change(rebuilds, whose.name, begun, action)
-        if wait and action in ("start", "status"):
+        if (wait and action == "start") or (watch and action == "status"):
             await _watch(resources, whose, begun.id)
         return await _body(rebuilds, whose, begun.id)
 
@@ -200,7 +201,7 @@ def _print(body: Mapping[str, JsonValue], *, as_json: bool) -> None:
         search = report["search"]
         if isinstance(search, dict):
             typer.echo("  search: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in search.items()))
-        typer.echo("  equal" if report["equal"] else _why(report))
+        typer.echo(f"  equal over {report['events']:,} events" if report["equal"] else _why(report))
     for line in _next_steps(str(body["state"])):
         typer.echo(line)
 

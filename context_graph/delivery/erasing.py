@@ -2,9 +2,10 @@
 
 The order is the whole point. The keys are destroyed and the tombstones appended already (`store/erasures.py`; again
 here if that was interrupted), so nothing of the subject can be opened any more or be appended behind the tombstone.
-But a worker may still hold an event that it opened before. So: wait until every consumer group that the stream has,
-has finished everything up to the tombstone; wait as long as processes remember keys; take the keys out of the archive;
-sweep every generation of every partition; write the certificate; have the servers write their files anew.
+But a worker may still hold an event that it opened before. So: take out of indexes and facts what answers could quote,
+because a stage may be behind for an hour; wait until every consumer group that the stream has, has finished everything
+up to the tombstone; wait as long as processes remember keys; take the keys out of the archive; sweep every generation
+of every partition; write the certificate; have the servers write their files anew.
 
 A generation that is being built is not waited for: its replay may take hours. What its stages open from now on they
 open as erased, so it is enough that nobody holds an event any more that was handed out while a process could remember
@@ -22,6 +23,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import time
@@ -51,7 +53,7 @@ from context_graph.store.vault import Vault
 _LEASE = "erasure"
 _LEASE_MS = 60_000
 _LOOK_AGAIN = 0.05  # seconds between two looks at the groups
-_PATIENCE = 20.0  # seconds for stages that are behind, before other erasures have their turn
+_PATIENCE = 5.0  # seconds for stages that are behind, before other erasures have their turn
 _FILES_SECONDS = 60.0
 _LONGEST_PAUSE = 30.0
 
@@ -115,38 +117,57 @@ class Eraser:
         if lease is None:
             return
         try:
-            for erasure in await self.erasures.running(tenant):
-                await self._finish(tenant, erasure, lease, stop)
+            struck = [await self._strike(tenant, erasure) for erasure in await self.erasures.running(tenant)]
+            deadline = asyncio.get_running_loop().time() + _PATIENCE
+            for erasure in struck:
+                await self._finish(tenant, erasure, lease, stop, deadline)
         finally:
             await self.leases.release(lease)
 
-    async def _finish(self, tenant: Tenant, erasure: Erasure, lease: Lease, stop: asyncio.Event) -> None:
+    async def _strike(self, tenant: Tenant, erasure: Erasure) -> Erasure:
+        """Struck, and out of every index that stages may still be behind with: answers quote what is in there."""
         if erasure.subject is None:
-            return
+            return erasure
         struck = await self.erasures.strike(tenant, erasure)
-        tombstones = {Partition.parse(s.partition): Position.parse(s.position) for s in struck.strikes if s.position}
-        behind = await self._behind(tombstones, lease, stop)
+        removed: Counter[str] = Counter()
+        for partition, at in _tombstones(struck).items():
+            if await self._behind_in(partition, at):
+                removed.update(await self.sweeper.hide(partition, Subject(erasure.kind, erasure.subject), at))
+        if not removed:
+            return struck
+        hidden = replace(struck, removals=(*struck.removals, Removal(removed=dict(removed))))
+        await self.erasures.keep(tenant, hidden)
+        return hidden
+
+    async def _finish(
+        self, tenant: Tenant, struck: Erasure, lease: Lease, stop: asyncio.Event, deadline: float
+    ) -> None:
+        if struck.subject is None:
+            return
+        tombstones = _tombstones(struck)
+        subject = Subject(struck.kind, struck.subject)
+        behind = await self._behind(tombstones, lease, stop, deadline)
         if behind:
             await self.erasures.keep_waiting(tenant, struck, f"stages that have not passed it: {', '.join(behind)}")
-            log.info("erasure_waits_for_stages", tenant=tenant.name, erasure_id=erasure.id, groups=behind)
+            log.info("erasure_waits_for_stages", tenant=tenant.name, erasure_id=struck.id, groups=behind)
             return
         await asyncio.sleep(self.vault.cache_seconds)
-        subject = Subject(erasure.kind, erasure.subject)
         try:
-            archived = [await self._leave_archive(partition, subject, erasure.id) for partition in tombstones]
+            archived = [await self._leave_archive(partition, subject, struck.id) for partition in tombstones]
         except (ArchiveUnavailable, ArchiveDamaged) as error:
             await self.erasures.keep_waiting(tenant, struck, str(error))
-            log.warning("erasure_waits_for_archive", tenant=tenant.name, erasure_id=erasure.id, reason=str(error))
+            log.warning("erasure_waits_for_archive", tenant=tenant.name, erasure_id=struck.id, reason=str(error))
             return
-        removals = archived + [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
+        removals = [*struck.removals, *archived]
+        removals += [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
         answers = await self.kept_answers.leave_explanations_out(tenant.name)
         removals.append(Removal(removed={"kept_explanations": answers} if answers else {}))
         await self.generations.change(tenant.name, Table.unquoted)
         done = await self.erasures.finish(tenant, replace(struck, removals=tuple(removals)), self.now_ms())
         # After the record, which held the subject's name until now.
         files = {name: await rewrite_files(client, _FILES_SECONDS) for name, client in self.servers}
-        await self.erasures.keep_files(tenant, replace(done, files=files))
-        log.info("erased", tenant=tenant.name, erasure_id=erasure.id, kind=erasure.kind)
+        await self.erasures.keep(tenant, replace(done, files=files))
+        log.info("erased", tenant=tenant.name, erasure_id=struck.id, kind=struck.kind)
 
     async def _leave_archive(self, partition: Partition, subject: Subject, erasure_id: str) -> Removal:
         """Take the subject's key out of the partition's archive. Raises ArchiveUnavailable while that cannot be."""
@@ -164,10 +185,11 @@ class Eraser:
             await self.leases.release(lease)
         return Removal(scanned={"archived_key_files": done.files}, removed={"archived_keys": done.keys})
 
-    async def _behind(self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event) -> list[str]:
+    async def _behind(
+        self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event, deadline: float
+    ) -> list[str]:
         """Groups that may still hold what was opened before the tombstones; waits a while for them to be none."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE
         while True:
             behind = {group for at in tombstones.items() for group in await self._behind_in(*at)}
             if not behind or stop.is_set() or loop.time() >= deadline:
@@ -208,3 +230,7 @@ class Eraser:
         finally:
             await self.leases.release(lease)
         log.info("archived_keys_rewrapped", partition=str(partition), files=files)
+
+
+def _tombstones(struck: Erasure) -> dict[Partition, Position]:
+    return {Partition.parse(each.partition): Position.parse(each.position) for each in struck.strikes if each.position}

@@ -110,7 +110,9 @@ class Rebuilds:
         done = max(0, total - left)
         until = rebuild.built_at or self.now_ms()
         seconds = max(until - rebuild.started_at, 1) / 1000
-        rate = done / seconds if done else None
+        # Events that came after it was built are no part of how fast that was.
+        built = done if rebuild.built_at is None else min(done, rebuild.events)
+        rate = built / seconds if built else None
         remaining = left / rate if rate and rebuild.state == "building" else None
         return Progress(done, total, lag, rate, remaining)
 
@@ -136,6 +138,8 @@ class Rebuilds:
         def dropped(table: Table) -> Table:
             rebuild = table.rebuild(rebuild_id)
             number = table.previous if rebuild.number == table.live else rebuild.number
+            if rebuild.number != table.live and number not in table.fed:
+                raise NotNow(f"the rebuild {rebuild_id!r} is {rebuild.state} already: nothing of it is left to drop")
             if number is None:
                 raise NotNow("there is no generation beside the live one: nothing to drop")
             if number == table.previous and now - table.switched_at < GRACE_SECONDS * 1000:

@@ -9,7 +9,7 @@ Waits are for news (`notices.py`), with a look now and then in case a notificati
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -19,7 +19,7 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.places import Places
 from context_graph.domain.position import Position
 from context_graph.errors import ArchiveDamaged, ConfigurationError
-from context_graph.store.ledger import Ledger
+from context_graph.store.ledger import Ledger, Unreadable
 
 _CHUNK = 64  # events read at once for one follower: 16 MiB when every payload has its largest default size
 _MARK_EVERY = 1000  # events passed over after which the place is told, so that a reconnect need not read them again
@@ -54,13 +54,21 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """The entry at `position` is no event; it goes on behind it."""
+
+    position: Position
+    places: Places
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Nothing to tell; this far has been read."""
 
     places: Places
 
 
-News = Told | Gap | Mark
+News = Told | Gap | Skipped | Mark
 
 
 class Tail:
@@ -129,7 +137,10 @@ class _Follower:
         for event in events:
             self.places = self.places.moved(event.position)
             self._passed += 1
-            if not self._query.event_types or event.envelope.event_type in self._query.event_types:
+            if isinstance(event, Unreadable):
+                news.append(Skipped(event.position, self.places))
+                self._passed = 0
+            elif not self._query.event_types or event.envelope.event_type in self._query.event_types:
                 news.append(Told(event, self.places))
                 self._passed = 0
             elif self._passed >= _MARK_EVERY:
@@ -137,10 +148,10 @@ class _Follower:
                 self._passed = 0
         return news
 
-    async def _read(self, partition: Partition) -> list[LedgerEvent]:
+    async def _read(self, partition: Partition) -> Sequence[LedgerEvent | Unreadable]:
         place, session_id = self.places.of(partition.bucket), self._query.session_id
         if session_id is None:
-            return await self._ledger.after(partition, place, _CHUNK)
+            return await self._ledger.read_after(partition, place, _CHUNK)
         if not await self._ledger.session_has_news(partition, session_id, place):
             return []
         return await self._ledger.of_session(partition, session_id, place, _CHUNK)
@@ -164,7 +175,7 @@ class _Follower:
 
     async def _archived(self, partition: Partition, place: Position, cut: Position) -> bool:
         try:
-            found = await self._ledger.after(partition, place, 1)
+            found = await self._ledger.read_after(partition, place, 1)
         except (ConfigurationError, ArchiveDamaged):
             return False
         return bool(found) and found[0].position <= cut

@@ -15,6 +15,9 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import NEARLY_FULL, PACKED_HASH, RedisFacts, redis_findings
 from context_graph.domain.stages import ENRICHMENT, StageLimits, StageProgress, stage_findings
 
+_COMPARING = 900.0  # seconds; a million events take a few minutes
+_UNFED = 60.0  # seconds that workers may take to find a new generation, or to be restarted
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -58,6 +61,18 @@ class ArchiveFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RebuildFacts:
+    """A tenant's newest rebuild: how long it is in this state (s), and its stages that no worker runs."""
+
+    tenant: str
+    id: str
+    state: str
+    problem: str | None
+    seconds: float
+    unfed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the checks look at. `redis` is None when the server did not answer; `redis_problem` says why."""
 
@@ -78,6 +93,7 @@ class Facts:
     archive: ArchiveFacts | None = None
     behind: tuple[str, ...] = ()
     """Of each partition that lacks events which the archive holds: what, and what to do."""
+    rebuilds: tuple[RebuildFacts, ...] = ()
     sealed: bool = True
     """Whether there is a master key."""
 
@@ -248,6 +264,25 @@ def _is_away(facts: Facts, partition: str) -> bool:
     return any(one.away is not None and Partition.parse(partition).tenant == one.tenant for one in facts.embedders)
 
 
+def _rebuilds(facts: Facts) -> list[Finding]:
+    """A failed rebuild costs the live generation nothing; one that does not move holds the ledger and its memory."""
+    findings: list[Finding] = []
+    for known in facts.rebuilds:
+        whose = f"the rebuild {known.id} of {known.tenant}"
+        if known.state == "failed":
+            words = f"{whose} failed: {known.problem}"
+            findings.append(Finding("warn", "rebuild", words, "mend what it names, then `context-graph rebuild` again"))
+        elif known.state == "comparing" and known.seconds > _COMPARING:
+            words = f"{whose} is being compared for {known.seconds:,.0f} s"
+            remedy = "look at the projection worker's log; `context-graph rebuild drop` gives it up"
+            findings.append(Finding("wrong", "rebuild", words, remedy))
+        elif known.unfed and known.seconds > _UNFED:
+            words = f"{whose} does not move: nobody runs {', '.join(known.unfed)}"
+            remedy = "start the workers, or give it up by `context-graph rebuild drop`"
+            findings.append(Finding("wrong", "rebuild", words, remedy))
+    return findings
+
+
 CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _reachable,
     _configuration,
@@ -261,4 +296,5 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _sealing,
     _indexes,
     _stages,
+    _rebuilds,
 )

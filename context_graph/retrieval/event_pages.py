@@ -21,7 +21,7 @@ from context_graph.domain.event_filter import EventFilter
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.places import Places, moment_key
 from context_graph.domain.position import Position
-from context_graph.store.ledger import Ledger
+from context_graph.store.ledger import Ledger, Unreadable
 
 Order = Literal["asc", "desc"]
 
@@ -44,11 +44,15 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events in the order asked; `next` is where the next page begins, None at the end; `scanned` entries were read."""
+    """Events in the order asked; `next` is where the next page begins, None at the end; `scanned` entries were read.
+
+    `unreadable`: positions of those that are no events.
+    """
 
     events: tuple[LedgerEvent, ...]
     next: Places | None
     scanned: int
+    unreadable: tuple[Position, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,7 +61,7 @@ class _Lane:
 
     partition: Partition
     place: Position
-    read: list[LedgerEvent] = field(default_factory=list)
+    read: list[LedgerEvent | Unreadable] = field(default_factory=list)
     ended: bool = False
 
 
@@ -73,15 +77,18 @@ class EventPages:
         lanes = await self._lanes(tenant, query)
         reading = _Reading(self._ledger, query, lanes)
         events: list[LedgerEvent] = []
+        unreadable: list[Position] = []
         scanned = 0
         while (event := await reading.peek()) is not None:
             if len(events) >= query.limit or scanned >= self._max_scanned:
-                return EventPage(tuple(events), _places(tenant, query, lanes), scanned)
+                return EventPage(tuple(events), _places(tenant, query, lanes), scanned, tuple(unreadable))
             reading.take()
             scanned += 1
-            if query.filter.holds(event.envelope):
+            if isinstance(event, Unreadable):
+                unreadable.append(event.position)
+            elif query.filter.holds(event.envelope):
                 events.append(event)
-        return EventPage(tuple(events), None, scanned)
+        return EventPage(tuple(events), None, scanned, tuple(unreadable))
 
     async def _lanes(self, tenant: Tenant, query: EventQuery) -> list[_Lane]:
         partitions: Sequence[Partition] = tenant.partitions
@@ -112,7 +119,7 @@ class _Reading:
         self._empty = list(lanes)
         self._heads: list[tuple[tuple[int, int, int], int, _Lane]] = []
 
-    async def peek(self) -> LedgerEvent | None:
+    async def peek(self) -> LedgerEvent | Unreadable | None:
         """The next event of all lanes, left where it is; None at the end."""
         empty, self._empty = self._empty, []
         for start in range(0, len(empty), _AT_ONCE):
@@ -149,17 +156,17 @@ class _Reading:
         limit = bound.of(position.bucket)
         return position < limit if self._query.order == "asc" else position > limit
 
-    async def _behind(self, lane: _Lane) -> list[LedgerEvent]:
+    async def _behind(self, lane: _Lane) -> Sequence[LedgerEvent | Unreadable]:
         session_id = self._query.session_id
         if session_id is not None:
             return await self._ledger.of_session(lane.partition, session_id, lane.place, self._chunk)
-        return await self._ledger.after(lane.partition, lane.place, self._chunk)
+        return await self._ledger.read_after(lane.partition, lane.place, self._chunk)
 
-    async def _ahead(self, lane: _Lane) -> list[LedgerEvent]:
+    async def _ahead(self, lane: _Lane) -> Sequence[LedgerEvent | Unreadable]:
         session_id = self._query.session_id
         if session_id is not None:
             return await self._ledger.of_session_before(lane.partition, session_id, lane.place, self._chunk)
-        return await self._ledger.before(lane.partition, lane.place, self._chunk)
+        return await self._ledger.read_before(lane.partition, lane.place, self._chunk)
 
 
 def _places(tenant: Tenant, query: EventQuery, lanes: list[_Lane]) -> Places:

@@ -108,8 +108,8 @@ class Erasures:
         if erasure.waits_for != reason:
             await self._keep(tenant, replace(erasure, waits_for=reason))
 
-    async def keep_files(self, tenant: Tenant, erasure: Erasure) -> None:
-        """What became of the servers' files, learnt after the certificate was written."""
+    async def keep(self, tenant: Tenant, erasure: Erasure) -> None:
+        """What was removed while it waits, and what became of the servers' files after the certificate was written."""
         await self._keep(tenant, erasure)
 
     async def _keep(self, tenant: Tenant, erasure: Erasure) -> None:

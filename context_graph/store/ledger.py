@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple, cast, get_args
 
+import structlog
 from redis.exceptions import ResponseError
 
 from context_graph.domain.erasure import Subject
@@ -16,7 +17,7 @@ from context_graph.domain.event import EventId, LedgerEvent, SessionId
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.domain.upcast import UPCASTERS, Upcasters
-from context_graph.errors import LeaseLostError
+from context_graph.errors import ConfigurationError, LeaseLostError, PermanentError
 from context_graph.settings import VaultSettings
 from context_graph.store import codec
 from context_graph.store.archive import Archive
@@ -33,6 +34,7 @@ from context_graph.store.vault import Sealed, Vault
 AppendStatus = Literal["created", "duplicate", "conflict", "erased"]
 _STATUSES: dict[bytes, AppendStatus] = {status.encode(): status for status in get_args(AppendStatus)}
 _NOWHERE = "0-0"
+log = structlog.get_logger(__name__)
 # Before the script, when a lease is named: its key and its token come last and are taken off.
 _FENCE = """local token = table.remove(ARGV)
 if redis.call('GET', table.remove(KEYS)) ~= token then return {'fenced'} end
@@ -65,6 +67,12 @@ class Appended(NamedTuple):
     status: AppendStatus
     position: Position
     erased: Subject | None = None
+
+
+class Unreadable(NamedTuple):
+    """An entry of the ledger that is no event: somebody wrote it there by hand, or changed its bytes."""
+
+    position: Position
 
 
 class Ledger:
@@ -183,12 +191,33 @@ class Ledger:
         return answer
 
     async def events(self, partition: Partition, entries: Sequence[RawEntry]) -> list[LedgerEvent]:
-        """Raw entries opened and decoded, in the newest schema version. Raises ValueError on one that is none."""
-        opened = await self._vault.open(partition, [fields[b"e"] for _, fields in entries])
+        """Raw entries opened and decoded, in the newest schema version.
+
+        Raises ValueError on one that is no envelope, PermanentError on one that cannot be opened: `readable` does not.
+        """
+        opened = await self._vault.open(partition, [fields.get(b"e", b"") for _, fields in entries])
         return [
             decode_entry(partition, stream_id, {b"e": found.body}, self._upcasters, erased=found.erased)
             for (stream_id, _), found in zip(entries, opened, strict=True)
         ]
+
+    async def readable(self, partition: Partition, entries: Sequence[RawEntry]) -> list[LedgerEvent | Unreadable]:
+        """The same, one for each entry: what somebody wrote beside the service hides nothing around it.
+
+        Raises StoreUnavailable, VaultLocked.
+        """
+        try:
+            return list(await self.events(partition, entries))
+        except ConfigurationError:
+            raise
+        except (ValueError, PermanentError) as error:
+            if len(entries) == 1:
+                position = Position.of_stream_id(partition.bucket, entries[0][0].decode())
+                log.warning("ledger_entry_unreadable", position=str(position), reason=str(error))
+                return [Unreadable(position)]
+            middle = len(entries) // 2
+            first = await self.readable(partition, entries[:middle])
+            return first + await self.readable(partition, entries[middle:])
 
     async def position_of(self, partition: Partition, event_id: str) -> Position | None:
         """Where the event of that id stands, or None."""
@@ -213,6 +242,16 @@ class Ledger:
         """Up to `limit` events behind `after` (exclusive; None: from the beginning) in ledger order."""
         entries = await self._history.after(partition, after, limit)
         return await self.events(partition, entries)
+
+    async def read_after(
+        self, partition: Partition, after: Position | None, limit: int
+    ) -> list[LedgerEvent | Unreadable]:
+        """As `after`, and what cannot be read stands in its place."""
+        return await self.readable(partition, await self._history.after(partition, after, limit))
+
+    async def read_before(self, partition: Partition, before: Position, limit: int) -> list[LedgerEvent | Unreadable]:
+        """As `before`, and what cannot be read stands in its place."""
+        return await self.readable(partition, await self._history.before(partition, before, limit))
 
     def replay(self, partition: Partition, after: Position | None) -> AsyncIterator[list[RawEntry]]:
         """Everything behind `after` in ledger order, archive then stream, in batches of raw entries.
@@ -334,5 +373,5 @@ def decode_entry(
 ) -> LedgerEvent:
     """An opened stream entry as an event, in the newest schema version; an `erased` one has nothing to upcast."""
     position = Position.of_stream_id(partition.bucket, stream_id.decode())
-    event = LedgerEvent(partition.tenant, position, codec.decode(fields[b"e"]), erased=erased)
+    event = LedgerEvent(partition.tenant, position, codec.decode(fields.get(b"e", b"")), erased=erased)
     return event if erased else upcasters.newest(event)

@@ -20,10 +20,22 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.entities import name_members
-from context_graph.store.facts import BUCKETS, KINDS, MEMBERS, TIMELINE_PREFIX, Fact, KeyKind, registered
+from context_graph.store.facts import (
+    BUCKETS,
+    KINDS,
+    MEMBERS,
+    TIMELINE,
+    TIMELINE_PREFIX,
+    UNREADABLE,
+    Fact,
+    KeyKind,
+    registered,
+)
 from context_graph.store.keys import GraphKeys
 
 _MODULUS = 1 << 128
@@ -85,9 +97,13 @@ class StateReader:
                     continue
                 found: list[Fact] = []
                 for name, answer in zip(mine, await self._read(kind, mine), strict=True):
-                    found += kind.facts(name[prefix + len(kind.prefix) :], answer, limit)
+                    known = name[prefix + len(kind.prefix) :]
+                    if isinstance(answer, ResponseError):
+                        found.append(Fact(UNREADABLE, kind.prefix + known, {"problem": str(answer).encode()}))
+                    else:
+                        found += kind.facts(known, answer, limit)
                 if kind.prefix == TIMELINE_PREFIX:
-                    found += await self._registered(keys, found)
+                    found += await self._registered(keys, [fact for fact in found if fact.kind == TIMELINE])
                 yield [fact for fact in found if wanted is None or fact.bucket in wanted]
 
     async def tally(self, keys: GraphKeys, until: Position | None = None) -> Tally:
@@ -113,10 +129,14 @@ class StateReader:
         for name in names:
             kind.read(pipe, name)
         with store_errors("reading a generation"):
-            answers: list[Any] = await pipe.execute()
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+                    raise answer
         if kind.members:
             for name, answer in zip(names, answers, strict=True):
-                await self._rest(name, answer)
+                if not isinstance(answer, ResponseError):
+                    await self._rest(name, answer)
         return answers
 
     async def _rest(self, name: str, answer: list[Any]) -> None:

@@ -104,6 +104,22 @@ class Sweeper:
             left_in_clear=len(tally.in_clear),
         )
 
+    async def hide(self, partition: Partition, subject: Subject, tombstone: Position) -> dict[str, int]:
+        """Remove what answers could quote of the subject, while stages are behind; what was removed, by kind.
+
+        What it is found by stays, so that `sweep` finds all of it again, and what was in flight meanwhile too.
+        Raises StoreUnavailable.
+        """
+        tally = _Tally()
+        with store_errors("hiding what was derived"):
+            for number in (await self._tables.read(partition.tenant)).all:
+                keys = GraphKeys(partition, number)
+                await self._sweep_quoting(partition, keys, subject, tally)
+                tally.removed["summaries"] += await self._scopes.sweep(keys, subject, fed=False)
+                tally.removed["facts"] += await self._learned.sweep(keys, subject)
+                await self._drop_summaries(keys, tombstone, tally)
+        return {kind: count for kind, count in sorted(tally.removed.items()) if count}
+
     async def _generations(self, partition: Partition) -> list[GraphKeys]:
         """Every generation of the tenant's table, and every other that has a key or an index here."""
         table = await self._tables.read(partition.tenant)
@@ -118,6 +134,19 @@ class Sweeper:
     async def _sweep_generation(
         self, partition: Partition, keys: GraphKeys, subject: Subject, tombstone: Position, tally: _Tally
     ) -> None:
+        await self._sweep_quoting(partition, keys, subject, tally)
+        if subject.kind == "user":
+            await self._forget_user(keys, subject.id, tally)
+        tally.removed["receipts"] += await self._records.sweep(keys, subject, tally.sessions)
+        fed = keys.generation in (await self._tables.read(partition.tenant)).fed
+        tally.removed["summaries"] += await self._scopes.sweep(keys, subject, fed=fed)
+        tally.removed["facts"] += await self._learned.sweep(keys, subject)
+        tally.removed["decisions"] += await self._decisions.sweep(keys)
+        await self._drop_summaries(keys, tombstone, tally)
+        tally.scanned["generations"] += 1
+
+    async def _sweep_quoting(self, partition: Partition, keys: GraphKeys, subject: Subject, tally: _Tally) -> None:
+        """Documents and vectors of the subject's events; `tally.sessions` are those it was in."""
         if subject.kind == "session":
             tally.sessions.add(subject.id)
         else:
@@ -129,15 +158,6 @@ class Sweeper:
             (keys.vector_index, keys.vector_prefix + "0:"),
         ):
             await self._by_index(keys, subject, tally, index, prefix)
-        if subject.kind == "user":
-            await self._forget_user(keys, subject.id, tally)
-        tally.removed["receipts"] += await self._records.sweep(keys, subject, tally.sessions)
-        fed = keys.generation in (await self._tables.read(partition.tenant)).fed
-        tally.removed["summaries"] += await self._scopes.sweep(keys, subject, fed=fed)
-        tally.removed["facts"] += await self._learned.sweep(keys, subject)
-        tally.removed["decisions"] += await self._decisions.sweep(keys)
-        await self._drop_summaries(keys, tombstone, tally)
-        tally.scanned["generations"] += 1
 
     async def _by_timeline(self, partition: Partition, keys: GraphKeys, subject: Subject, tally: _Tally) -> None:
         """Oldest first; the timeline itself stays until the end, so that an interrupted sweep finds the same again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from context_graph.cli import rebuilding
 from context_graph.cli.main import build_app
 from context_graph.domain.generations import Rebuild
 from context_graph.domain.partition import Tenant
-from context_graph.errors import ConfigurationError, UnknownThing
+from context_graph.errors import ConfigurationError, NotNow, UnknownThing
+from context_graph.facts import facts_of, read_rebuilds
+from context_graph.local.checks import RebuildFacts, examine
 from context_graph.settings import Settings
 from tests.events import event
 from tests.ledger_events import append, parsed
-from tests.rebuilding import caught_up, tenant_of, working
+from tests.rebuilding import caught_up, rebuilt, tenant_of, working
 from tests.service import Service
 from tests.waiting import until
 
@@ -140,7 +143,13 @@ async def test_the_command_builds_compares_switches_and_goes_back(
         await caught_up(resources, partition)
         compared = await said("rebuild", "--compare", "--tenant", "acme")
         assert compared.exit_code == 0, compared.output
-        for words in ("ready; generation 2, live is 1", "8 of 8 events", "event 8", "  equal\n", "rebuild promote"):
+        for words in (
+            "ready; generation 2, live is 1",
+            "8 of 8 events",
+            "event 8",
+            "  equal over 8 events\n",
+            "rebuild promote",
+        ):
             assert words in compared.stdout
         switched = await said("rebuild", "promote", "--tenant", "acme")
         assert "promoted; generation 2, live is 2" in switched.stdout
@@ -158,6 +167,8 @@ async def test_the_command_builds_compares_switches_and_goes_back(
         assert "rolled back; generation 2, live is 1" in (await said("rebuild", "rollback", "--tenant", "acme")).stdout
         assert (await said("verify", "--tenant", "acme")).exit_code == 0
         assert "dropped" in (await said("rebuild", "drop", "--tenant", "acme")).stdout
+        with pytest.raises(NotNow, match="dropped already"):
+            await said("rebuild", "drop", "--tenant", "acme")
     with pytest.raises(UnknownThing, match="tenant 'nobody'"):
         await said("rebuild", "--tenant", "nobody")
     with pytest.raises(ConfigurationError, match="is no folder"):
@@ -181,7 +192,36 @@ async def test_without_workers_the_command_says_which_to_start(
     running = asyncio.create_task(said("rebuild", "--tenant", "acme"))
     await until(told.is_set)
     newest = await resources.rebuilds.newest(tenant.name)
+    async with asyncio.timeout(20):
+        assert "building" in (await said("rebuild", "status", "--tenant", "acme")).stdout  # once, and it returns
+    facts = await read_rebuilds(resources, [tenant])
+    assert facts[0].unfed == ("projection.g2", "indexing.g2", "enrichment.g2")
+    assert rebuild_findings(replace(facts[0], seconds=61)) == ["wrong"]
+    assert rebuild_findings(replace(facts[0], seconds=5)) == []
+    assert rebuild_findings(replace(facts[0], unfed=(), state="comparing", seconds=1000)) == ["wrong"]
+    assert rebuild_findings(replace(facts[0], state="failed", problem="no model")) == ["warn"]
     await resources.rebuilds.drop(tenant.name, newest.id)
     result = await running
     assert "start `context-graph worker projection`" in result.output
     assert "start `context-graph worker enrichment`" in result.output
+
+
+def rebuild_findings(known: RebuildFacts) -> list[str]:
+    facts = replace(facts_of(Settings()), rebuilds=(known,))
+    return [found.level for found in examine(facts) if found.subject == "rebuild"]
+
+
+@pytest.mark.usefixtures("on_this_machine")
+async def test_the_rate_of_a_rebuild_does_not_grow_with_what_comes_after_it(resources: Resources) -> None:
+    tenant = await tenant_of(resources)
+    [partition] = tenant.partitions
+    await append(resources.ledger, partition, parsed([event(n) for n in range(4)]))
+    async with working(resources):
+        await caught_up(resources, partition)
+        rebuild = await rebuilt(resources, tenant, "always")
+        before = await resources.rebuilds.progress(tenant, rebuild)
+        await append(resources.ledger, partition, parsed([event(n) for n in range(4, 30)]))
+        await caught_up(resources, partition, rebuild.number)
+        after = await resources.rebuilds.progress(tenant, rebuild)
+    assert (before.done, after.done) == (4, 30)
+    assert after.events_per_second == before.events_per_second

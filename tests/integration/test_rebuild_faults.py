@@ -28,6 +28,7 @@ from tests.events import event
 from tests.graph_state import graph_state
 from tests.ledger_events import append, parsed
 from tests.rebuilding import caught_up, ended, rebuilt, tenant_of, working
+from tests.waiting import until
 
 CANARY = "zanzibarquartz"
 
@@ -265,3 +266,58 @@ async def test_what_the_rules_found_is_taken_over_unless_somebody_changed_it(res
         assert rebuild.comparison is not None
         assert rebuild.comparison["differing"] == {"entities": 1}
         assert await resources.derived_redis.hget(GraphKeys(partition, 2).event("e5"), "mentions") == right
+
+
+@pytest.mark.parametrize("damaged", ["event:poison-1", "vec:0:e3"])
+async def test_a_damaged_live_generation_ends_no_worker(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    """A key of a wrong type is a difference; where it cannot be searched either, the rebuild says why it ended."""
+    monkeypatch.setattr("projections.compare._PAUSE", 0)
+    tenant = await tenant_of(resources)
+    [partition] = tenant.partitions
+    await append(resources.ledger, partition, parsed(told(0, 6)))
+    async with working(resources):
+        await caught_up(resources, partition)
+        keys = await resources.graph.keys(partition)
+        await resources.derived_redis.set(f"{keys.tag}:{damaged}", "broken")
+        rebuild = await rebuilt(resources, tenant, "when equal")
+        await append(resources.ledger, partition, parsed(told(6, 1)))
+        await caught_up(resources, partition)  # the live stages go on in the same worker
+        if damaged.startswith("event"):
+            report: Any = await load_verify()(resources, tenant)
+            assert [found["name"] for found in report["differences"] if found["kind"] == "key"] == [damaged]
+    await resources.derived_redis.delete(f"{keys.tag}:{damaged}")
+    if damaged.startswith("vec"):
+        assert (rebuild.state, "WRONGTYPE" in (rebuild.problem or "")) == ("failed", True)
+    else:
+        comparison: Any = rebuild.comparison
+        assert (rebuild.state, comparison["equal"], comparison["differing"]) == ("ready", False, {"key": 1})
+
+
+async def test_an_erased_text_is_in_no_index_any_more_while_the_vectors_are_behind(resources: Resources) -> None:
+    tenant = await tenant_of(resources)
+    [partition] = tenant.partitions
+    await append(resources.ledger, partition, parsed(told(0, 20)))
+    async with working(resources):
+        await caught_up(resources, partition)
+    keys = await resources.graph.keys(partition)
+    hers = [f"e{n}" for n in range(1, 20, 2)]
+    quoting = [key for i in hers for key in (keys.document(i), keys.vector(i))]
+    assert await resources.derived_redis.exists(*quoting) == len(quoting)
+    await append(resources.ledger, partition, parsed(told(20, 4)))
+    forgetting = Forgetting(resources.erasures, resources.vault, now_ms=lambda: 1_800_000_000_000)
+    async with working(resources, ["projection"]):  # nobody embeds, so the erasure cannot be finished
+        erasure = await forgetting.forget(tenant, Subject("user", "nadia"), 0)
+
+        async def hidden() -> bool:
+            return not await resources.derived_redis.exists(*quoting)
+
+        await until(hidden)
+        assert (await forgetting.certificate(tenant, erasure.id)).state == "running"
+    async with working(resources):
+        done = await forgetting.forget(tenant, Subject("user", "nadia"), 30_000)
+    assert done.state == "done"
+    assert await traces(resources, CANARY, "nadia") == []
+    assert sum(removal.removed.get("documents", 0) for removal in done.removals) >= 10
+    assert max(removal.scanned.get("events", 0) for removal in done.removals) >= 10

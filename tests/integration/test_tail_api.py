@@ -222,3 +222,29 @@ async def _subscriptions(service: Service) -> int:
     async with open_resources(service.settings) as resources:
         answer: Any = await resources.ledger_redis.pubsub_numsub(WAKE_CHANNEL)
     return int(answer[0][1])
+
+
+async def test_entries_that_are_no_events_are_told_and_hide_nothing_behind_them(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    await post_all(http, [event(1)])
+    async with open_resources(service.settings) as resources:
+        [partition] = (await resources.tenants.ensure(service.tenant, 1)).partitions
+        ledger = PartitionKeys(partition).ledger
+        placed: list[Any] = [
+            await resources.ledger_redis.xadd(ledger, {"x": "1"}),
+            await resources.ledger_redis.xadd(ledger, {"e": "garbage"}),
+        ]
+    await post_all(http, [event(2)])
+    bad = [f"0-{stream_id.decode()}" for stream_id in placed]
+    async with tailing(http, after="0-0-0") as messages:
+        found = await taken(messages, 4)
+    assert [message.event for message in found] == ["message", "unreadable", "unreadable", "message"]
+    told = [message.data for message in found if message.data is not None]
+    assert [data.get("event_id") or data["position"] for data in told] == ["e1", *bad, "e2"]
+    for order in ({"order": "asc"}, {"order": "desc"}):
+        page = (await http.get("/v1/events", params=order)).json()
+        assert {each["event_id"] for each in page["events"]} == {"e1", "e2"}
+        assert page["meta"]["unreadable"] == 2
+    after = (await http.get("/v1/events", params={"after": bad[0]})).json()
+    assert [each["event_id"] for each in after["events"]] == ["e2"]

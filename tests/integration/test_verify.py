@@ -121,3 +121,16 @@ async def test_events_that_were_trimmed_by_hand_are_counted_and_not_taken_for_ev
     await resources.ledger_redis.xtrim(PartitionKeys(partition).ledger, maxlen=4, approximate=False)
     report = await report_of(resources, tenant)
     assert (report["equal"], report["events"], report["events_missing"]) == (False, 4, 2)
+
+
+async def test_entries_that_are_no_events_are_counted_and_hide_nothing(resources: Resources, tenant: Tenant) -> None:
+    [partition] = tenant.partitions
+    ledger = PartitionKeys(partition).ledger
+    await append(resources.ledger, partition, [envelope(1)])
+    await resources.ledger_redis.xadd(ledger, {"x": "1"})
+    await resources.ledger_redis.xadd(ledger, {"e": "garbage"})
+    await append(resources.ledger, partition, [envelope(2)])
+    async with working(resources):
+        await caught_up(resources, partition)
+        report = await report_of(resources, tenant)
+    assert (report["equal"], report["events"], report["unreadable"]) == (True, 4, 2), report["differences"]
