@@ -22,6 +22,7 @@ from context_graph.store.documents import vector_bytes
 from context_graph.store.generations import GenerationOf, always, first
 from context_graph.store.index import is_missing_index
 from context_graph.store.keys import MOST_CHUNKS, GraphKeys
+from context_graph.store.text_queries import ANY_TEXT, Forms, explain, narrowed_query, text_query
 
 _FIELD_NAMES = {
     "event_type": fields.TYPE,
@@ -37,21 +38,27 @@ _FIELD_NAMES = {
     "importance": fields.IMPORTANCE,
 }
 _MOST_KEYS = 2000  # documents of one entity that a text query is narrowed to
-_TEXT = "|".join(fields.TEXT_FIELDS)
 
 
 class Searcher:
     """Asks the indexes of any partition. A partition that has no index yet has no hits."""
 
-    def __init__(self, redis: RedisClient, generation: GenerationOf = first, common: CommonWords | None = None) -> None:
-        """`generation`: which one of a tenant is asked. `common`: what is known of words in large indexes."""
+    def __init__(
+        self,
+        redis: RedisClient,
+        generation: GenerationOf = first,
+        common: CommonWords | None = None,
+        forms: Forms | None = None,
+    ) -> None:
+        """`generation`: which one of a tenant is asked. `common`, `forms`: what is known of words."""
         self._redis = redis
         self._common = CommonWords() if common is None else common
+        self._forms = Forms() if forms is None else forms
         self._generation = generation
 
     def at(self, generation: int) -> Searcher:
         """The same in that very generation."""
-        return Searcher(self._redis, always(generation), self._common)
+        return Searcher(self._redis, always(generation), self._common, self._forms)
 
     async def near(
         self, partition: Partition, vector: bytes, filters: Filters, limit: int, recorded_until: int | None = None
@@ -112,16 +119,27 @@ class Searcher:
         within = await self._within(keys, filters, compile_filters(filters, recorded_until))
         condition = compile_filters(without_entities(filters), recorded_until)
         everything = condition == "*" and within is None
-        asked = await self.deciding(keys.text_index, terms, self._common) if everything else terms
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.execute_command(*text_query(keys, condition, asked, limit, within))
-        [answer] = await self._answers(pipe)
+        if everything:
+            query = text_query(keys, await self.deciding(keys.text_index, terms, self._common), limit)
+        else:
+            query = narrowed_query(keys, condition, await self.forms(keys.text_index, terms), limit, within)
+        [answer] = await self.ask(query)
         return _scores(answer, keys.document_prefix)
+
+    async def forms(self, index: str, terms: Sequence[str]) -> list[str]:
+        """The forms in which the index looks for these terms; one round trip where some are not known yet."""
+        unknown = self._forms.unknown(terms)
+        if unknown:
+            answers = await self.ask(*(explain(index, term) for term in unknown))
+            for term, answer in zip(unknown, answers, strict=True):
+                if isinstance(answer, bytes):  # there is an index
+                    self._forms.learn(term, answer)
+        return self._forms.of(terms)
 
     async def deciding(self, index: str, terms: Sequence[str], common: CommonWords, within: str = "*") -> Sequence[str]:
         """The terms without those that are too common to decide anything. `within`: which documents count."""
         while unknown := common.unknown(index, terms):
-            words = f"@{_TEXT}:($t0)" if within == "*" else f"{within} @{_TEXT}:($t0)"
+            words = f"@{ANY_TEXT}:($t0)" if within == "*" else f"{within} @{ANY_TEXT}:($t0)"
             counted = [(within,) if term == ALL else (words, "PARAMS", 2, "t0", term) for term in unknown]
             answers = await self.ask(*(("FT.SEARCH", index, *query, "LIMIT", 0, 0, "DIALECT", 2) for query in counted))
             common.learn(index, dict(zip(unknown, (answer[0] for answer in answers), strict=True)))
@@ -211,27 +229,6 @@ def _vector_query(keys: GraphKeys, condition: str, vector: bytes, limit: int) ->
         "FT.SEARCH", keys.vector_index, f"({condition}){near}" if condition != "*" else f"*{near}",
         "RETURN", 1, "distance", "SORTBY", "distance", "LIMIT", 0, limit,
         "PARAMS", 2, "vector", vector_bytes(vector), "DIALECT", 2,
-    ]  # fmt: skip
-
-
-# RediSearch's older "BM25" ranks a union of words close to random (R@10 0.07 where BM25STD has 0.59 on the development
-# conversations); BM25STD is Okapi BM25 as published, k1 = 1.2, b = 0.75.
-_SCORER = "BM25STD"
-
-
-def text_query(
-    keys: GraphKeys, condition: str, terms: Sequence[str], limit: int, within: Sequence[str] | None, *options: str
-) -> list[str | int | bytes]:
-    """FT.SEARCH of documents that have any of the terms, with scores. `within`: only these keys."""
-    names = [f"t{number}" for number in range(len(terms))]
-    words = f"@{_TEXT}:(" + "|".join(f"${name}" for name in names) + ")"
-    parameters = [item for pair in zip(names, terms, strict=True) for item in pair]
-    narrowed: list[str | int | bytes] = [] if within is None else ["INKEYS", len(within), *within]
-    return [
-        "FT.SEARCH", keys.text_index, words if condition == "*" else f"{condition} {words}",
-        *narrowed,
-        "NOCONTENT", "WITHSCORES", *options, "SCORER", _SCORER, "LIMIT", 0, limit,
-        "PARAMS", len(parameters), *parameters, "DIALECT", 2,
     ]  # fmt: skip
 
 

@@ -4,9 +4,8 @@ The index orders by milliseconds and weighs words by all it holds now. So what s
 is asked for beside the rest and passed over, and scores of words are made again from the numbers of then
 (`store/words_then.py`): some five round trips where the present takes one, no more documents read than said here.
 
-Three things are not to the letter. Of more than `_WIDE` documents that match, only those that score best now are
-weighed again. Of more than `_MEASURED` documents the mean length is that of now, which changes a score little. And with
-filters scores stay those of now: the index then skips through its words and does not count what it explains.
+Two things are not to the letter. Of more than `_WIDE` documents that match, only those that score best now are weighed
+again. Of more than `_MEASURED` documents the mean length is that of now, which changes a score little.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ from context_graph.domain.position import LAST_SEQ, Position
 from context_graph.store import documents as fields
 from context_graph.store.common_words import CommonWords
 from context_graph.store.keys import GraphKeys
-from context_graph.store.queries import Searcher, compile_filters, text_query
+from context_graph.store.queries import Searcher, compile_filters
+from context_graph.store.text_queries import narrowed_query
 from context_graph.store.words_then import Leaf, Then, leaves_of, score_of, words_in
 
 _WIDE = 500  # documents that are weighed again: explaining them takes some 10 ms
-_EXPLAINED = (
-    2000  # documents that match: of more, only those weighed again are explained, which may miss a form of a word
-)
 _MEASURED = 5000  # documents whose lengths are counted
 _MEASURED_BYTES = 4_000_000
 _AT_ONCE = 500  # documents read by one command: Redis answers others between two
@@ -78,15 +75,13 @@ class SearcherThen:
         if not terms:
             return {}
         keys = await self._searcher.keys(partition)
-        weighed = filters == NO_FILTERS
-        if weighed:  # as the index of then would have been asked
+        if filters == NO_FILTERS:  # as the index of then would have been asked
             terms = await self._searcher.deciding(keys.text_index, terms, CommonWords(), _until(last))
         later = await self._later(partition, last)
-        wide = max(_WIDE if weighed else 0, limit) + len(later)
+        wide = max(_WIDE, limit) + len(later)
         found = await self._searcher.matching(partition, terms, filters, wide, last.ms)
         found = {doc_id: score for doc_id, score in found.items() if doc_id not in later}
-        if weighed:
-            found = await self._weighed(keys, terms, found, list(later), last)
+        found = await self._weighed(keys, terms, found, list(later), last)
         return dict(list(found.items())[:limit])
 
     async def _weighed(
@@ -121,13 +116,10 @@ class SearcherThen:
         """What each document's score is made of, of those that have any of the terms."""
         if not ids:
             return {}
-        [counted] = await self._searcher.ask(text_query(keys, "*", terms, 0, None))
-        chosen = [keys.document(doc_id) for doc_id in ids]
-        # Asked for certain keys alone, the index passes over some forms of a word.
-        most, within = (_EXPLAINED, None) if counted[0] <= _EXPLAINED else (len(chosen), chosen)
-        [answer] = await self._searcher.ask(text_query(keys, "*", terms, most, within, "EXPLAINSCORE"))
-        wanted, prefix = {key.encode() for key in chosen}, len(keys.document_prefix)
-        leaves = {key.decode()[prefix:]: leaves_of(why[1]) for key, why in _pairs(answer) if key in wanted}
+        chosen, forms = [keys.document(doc_id) for doc_id in ids], await self._searcher.forms(keys.text_index, terms)
+        [answer] = await self._searcher.ask(narrowed_query(keys, "*", forms, len(chosen), chosen, "EXPLAINSCORE"))
+        prefix = len(keys.document_prefix)
+        leaves = {key.decode()[prefix:]: leaves_of(why[1]) for key, why in _pairs(answer)}
         return {doc_id: found for doc_id, found in leaves.items() if found}
 
     async def _as_of(

@@ -23,6 +23,9 @@ _WORD = re.compile(r"(?:\\.|[^ \t,./(){}\[\]:;\\~!@#$%^&*\-=+|'`\"<>?])+", re.DO
 _EMPTY = re.compile(r"[\x00-\x20\x7f\\]*")
 
 
+_NOTHING = b"(Weight 0.00 "
+
+
 class Leaf(NamedTuple):
     """What a document's score has of one word: how often it is there, of how many words; k1, b; the mean length now."""
 
@@ -50,6 +53,13 @@ def leaves_of(explained: Any) -> list[Leaf]:
             return []
         word, often, k1, b, length, mean = found.groups()
         return [Leaf(word, int(often), int(length), float(k1), float(b), float(mean))]
+    if (
+        isinstance(explained, list)
+        and explained
+        and isinstance(explained[0], bytes)
+        and explained[0].startswith(_NOTHING)
+    ):
+        return []  # it decides what is found, not how well
     if isinstance(explained, list):
         return [leaf for part in explained for leaf in leaves_of(part)]
     return []

@@ -63,9 +63,8 @@ async def test_as_of_a_position_words_and_vectors_find_what_an_index_of_then_fin
     for filters in (NO_FILTERS, Filters((TagCondition("agent_id", "eq", ("billing",)),))):
         expected = await searcher.matching(THEN, QUERY, filters, 20)
         found = await then.matching(PARTITION, QUERY, filters, 20, cut)
-        if filters == NO_FILTERS:  # with others scores stay those of now (queries_then.py)
-            assert list(found) == list(expected)
-            assert found == pytest.approx(expected, rel=1e-4)
+        assert list(found) == list(expected)
+        assert found == pytest.approx(expected, rel=1e-4)
         near = await searcher.near(THEN, vector, filters, 10)
         assert list(await then.near(PARTITION, vector, filters, 10, cut)) == list(near)
         agents = ["billing", "support", "nobody"]
