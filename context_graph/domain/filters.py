@@ -23,6 +23,8 @@ FIELDS = TAG_FIELDS + NUMBER_FIELDS
 _TAG_OPERATORS: tuple[Operator, ...] = ("eq", "ne", "any", "all")
 _NUMBER_OPERATORS: tuple[Operator, ...] = ("eq", "ne", "gt", "gte", "lt", "lte", "between")
 _MOST_VALUES = 256
+_OF_EVENTS = frozenset({"event_type", "tool_name", "agent_id", "user_id", "status", "origin"})
+"""Fields that a summary has of itself, while the events it quotes may have any other value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ NO_FILTERS = Filters()
 
 
 def parse(raw: Mapping[str, object], prefix: str = "/filters") -> Filters:
-    """The typed filters. Raises InvalidInput naming each wrong field, operator or value."""
+    """The typed filters. Raises InvalidInput naming each wrong field, operator or value.
+
+    What excludes events by a field of theirs excludes summaries too: they quote events that may be excluded.
+    """
     problems: list[FieldProblem] = []
     conditions: list[Condition] = []
     for field, operations in raw.items():
@@ -85,6 +90,8 @@ def parse(raw: Mapping[str, object], prefix: str = "/filters") -> Filters:
                     conditions.append(parsed)
     if problems:
         raise InvalidInput(problems)
+    if any(isinstance(c, TagCondition) and c.operator == "ne" and c.field in _OF_EVENTS for c in conditions):
+        conditions.append(TagCondition("kind", "ne", ("summary",)))
     return Filters(tuple(conditions))
 
 

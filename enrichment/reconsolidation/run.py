@@ -10,7 +10,7 @@ longer the newest, appends it under another id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -138,9 +138,17 @@ class _Pass:
         new = await retention.new_importance(self._partition, since)  # what a slice may not reach comes last
         async for page in self._store.sessions(self._partition):
             await self._hold()
+            outcomes: dict[str, Outcome] = {}
             for state in sorted(page, key=lambda state: -new.get(filter_tag(state.session_id), 0)):
                 if not stop.is_set():
-                    total += await self._session(state, stop)
+                    outcomes[state.session_id] = await self._counted(state, self._summary(state))
+            for state in reversed(page):  # oldest first: what is said later ends what was known before
+                if not stop.is_set() and self._facts is not None:
+                    noted = await self._counted(state, self._noted(state, self._facts, stop))
+                    outcome = outcomes.get(state.session_id, Outcome())
+                    together = outcome + noted
+                    outcomes[state.session_id] = replace(together, waiting=max(outcome.waiting, noted.waiting))
+            total = sum(outcomes.values(), total)
         settings = self._resources.settings.consolidation
         if (settings.scopes or settings.topics) and not stop.is_set():
             total += await self._scopes(stop)
@@ -159,18 +167,18 @@ class _Pass:
         written, waiting = await scopes.run(self._newest, stop)
         return Outcome(scopes=written, waiting=waiting)
 
-    async def _session(self, state: SessionState, stop: asyncio.Event) -> Outcome:
+    async def _counted(self, state: SessionState, work: Awaitable[Outcome]) -> Outcome:
         try:
-            outcome = await self._summary(state)
-            if self._facts is None:
-                return outcome
-            noted, again = await self._facts.session(state, stop)
-            return replace(outcome, facts=noted, waiting=max(outcome.waiting, int(again)))
+            return await work
         except TemporaryError:
             raise
         except Exception:  # one session's defect must not cost the others theirs; it is counted
             log.exception("session not consolidated", partition=str(self._partition), session_id=state.session_id)
             return Outcome(failed=1)
+
+    async def _noted(self, state: SessionState, facts: FactsPass, stop: asyncio.Event) -> Outcome:
+        noted, again = await facts.session(state, stop)
+        return Outcome(facts=noted, waiting=int(again))
 
     async def _summary(self, state: SessionState) -> Outcome:
         if state.count < self._rules.min_events:

@@ -182,6 +182,29 @@ async def test_a_change_within_one_answer_and_between_sessions_of_one_pass(
     assert (mint.current, green.ended is not None and green.ended.new) == (True, mint.fact.id)
 
 
+async def test_sessions_of_one_pass_are_read_oldest_first_so_that_a_chain_of_changes_has_no_overlap(
+    resources: Resources, server: LlmServer
+) -> None:
+    """And each takes the place of the one before it, whatever the model says that it replaces of what it is told."""
+    there, writer = with_model(resources, server)
+    drinks = ("green tea", "black coffee", "mint tea")
+    for number, drink in enumerate(drinks):
+        await happen(resources, [says(f"I always drink {drink}.", 60 * number, session=f"s{number}")])
+
+    def answer(asked: dict[str, Any]) -> Reply:
+        material = str(asked["messages"][-1]["content"])
+        drink = next(drink for drink in drinks if f"user: I always drink {drink}" in material)
+        return noted(preference(1, drink, f"I always drink {drink}", replaces=["K1"] if "K1" in material else []))
+
+    server.answer = answer
+    assert (await consolidate(there, HERE, "w", writer=writer)).facts == 3
+    await project(resources)
+    found = sorted(await standing(resources), key=lambda one: one.fact.valid_from)
+    assert [one.fact.object for one in found] == list(drinks)
+    ends = [one.ended and one.ended.valid_to for one in found]
+    assert ends == [START + 60 * 60_000, START + 120 * 60_000, None]
+
+
 async def test_another_person_is_never_told_nor_touched(resources: Resources, server: LlmServer) -> None:
     there, writer = with_model(resources, server)
     await happen(resources, [says("I always drink green tea.")])
