@@ -48,7 +48,7 @@ async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
         pool = await stack.enter_async_context(open_embedders(settings.embedding, settings.data_dir / "models"))
         recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
         models = Models(pool, RememberingRecogniser(recogniser))
-        await _warm(pool, recogniser)
+        await _warm(pool, recogniser, local=settings.embedding.provider == "fastembed")
 
         def enriching(number: int) -> EnrichmentOf:
             return EnrichmentOf(resources, models, number)
@@ -60,9 +60,14 @@ async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
         await run_generations(resources.source, resources.generations, ENRICHMENT, enriching, stop, batch=batch)
 
 
-async def _warm(pool: EmbedderPool, recogniser: Recogniser) -> None:
-    """Load both models by using them once, so that a wrong configuration is told before any event is read."""
+async def _warm(pool: EmbedderPool, recogniser: Recogniser, *, local: bool) -> None:
+    """Load both models by using them once, so that a wrong configuration is told before any event is read.
+
+    Raises ConfigurationError where a model of this machine's own is not there: nobody will bring it while this waits.
+    """
     await recogniser.recognise(["warm"])
+    if local:
+        await pool.of(None)
     try:
         embedder = await pool.of(None)
         await embedder.embed(["warm"])

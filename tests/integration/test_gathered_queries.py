@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from context_graph.errors import ModelUnavailable
-from context_graph.models.embedder_pool import open_embedders
+from context_graph.models.embedder import Embedder
+from context_graph.models.embedder_pool import EmbedderPool, open_embedders
 from context_graph.settings import EmbeddingSettings
 from tests.embedding_server import EmbeddingServer, embedding_server, vector_of
 from tests.waiting import until
@@ -20,12 +21,20 @@ def _settings(server: EmbeddingServer) -> EmbeddingSettings:
     return EmbeddingSettings(provider="http", url=server.url, retries=0)
 
 
+async def _opened(pool: EmbedderPool, server: EmbeddingServer) -> Embedder:
+    """The embedder, once it has asked the server which model it has."""
+    embedder = await pool.of(None)
+    await embedder.embed(["hello"])
+    server.requests.clear()
+    return embedder
+
+
 async def test_texts_that_come_while_the_model_works_are_embedded_together(tmp_path: Path) -> None:
     texts = [f"question {number}" for number in range(9)]
     with embedding_server() as server:
-        server.slow = threading.Event()
         async with open_embedders(_settings(server), tmp_path) as pool:
-            embedder = await pool.of(None)
+            embedder = await _opened(pool, server)
+            server.slow = threading.Event()
             asking = [asyncio.create_task(embedder.embed(texts[:1]))]
             await until(lambda: bool(server.requests))
             asking += [asyncio.create_task(embedder.embed([text])) for text in texts[1:]]
@@ -43,16 +52,16 @@ async def test_texts_that_come_while_the_model_works_are_embedded_together(tmp_p
 async def test_long_texts_and_many_texts_go_by_themselves(tmp_path: Path) -> None:
     with embedding_server() as server:
         async with open_embedders(_settings(server), tmp_path) as pool:
-            embedder = await pool.of(None)
+            embedder = await _opened(pool, server)
             await asyncio.gather(embedder.embed(["long " * 100]), embedder.embed(["a", "b"]), embedder.embed(["short"]))
     assert sorted(len(request["input"]) for request in server.requests) == [1, 1, 2]
 
 
 async def test_a_failed_call_fails_for_all_in_it_and_for_nobody_after_it(tmp_path: Path) -> None:
     with embedding_server() as server:
-        right, server.answer = server.answer, lambda asked: (500, {"error": "broken"})
         async with open_embedders(_settings(server), tmp_path) as pool:
-            embedder = await pool.of(None)
+            embedder = await _opened(pool, server)
+            right, server.answer = server.answer, lambda asked: (500, {"error": "broken"})
             failed = await asyncio.gather(*(embedder.embed([f"q {n}"]) for n in range(3)), return_exceptions=True)
             assert [type(error) for error in failed] == [ModelUnavailable] * 3
             server.answer = right
@@ -61,9 +70,9 @@ async def test_a_failed_call_fails_for_all_in_it_and_for_nobody_after_it(tmp_pat
 
 async def test_who_still_waits_when_the_models_close_is_let_go(tmp_path: Path) -> None:
     with embedding_server() as server:
-        server.slow = threading.Event()
         async with open_embedders(_settings(server), tmp_path) as pool:
-            embedder = await pool.of(None)
+            embedder = await _opened(pool, server)
+            server.slow = threading.Event()
             asking = [asyncio.create_task(embedder.embed([f"q {n}"])) for n in range(2)]
             await until(lambda: bool(server.requests))
         server.slow.set()

@@ -213,7 +213,7 @@ async def test_another_model_is_another_generation_compared_before_the_switch(
         assert (await pool.of(table.recipes[2])).model_id == models[2]
     (folder / "model.onnx").unlink()
     async with open_embedders(settings, resources.settings.data_dir / "models") as pool:
-        with pytest.raises(ModelMissing, match=f"{models[2]}, which this process cannot load.*lacks model.onnx"):
+        with pytest.raises(ModelMissing, match=f"{models[2]}, which this process cannot use.*lacks model.onnx"):
             await pool.of(table.recipes[2])
 
 

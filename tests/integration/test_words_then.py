@@ -20,6 +20,7 @@ from context_graph.store.queries import Searcher
 from context_graph.store.queries_then import SearcherThen
 from context_graph.store.words_then import words_in
 from tests.integration.test_index import PARTITION, document, enrichment
+from tests.waiting import until
 
 THEN = Partition(TenantId("then"), 0)
 WORDS = (
@@ -43,6 +44,18 @@ def _documents(chance: random.Random) -> list[Document]:
     ]
 
 
+async def _ready(resources: Resources, partition: Partition) -> None:
+    """A new index has looked through all keys: what is written meanwhile is counted twice for a while."""
+    await resources.index.ensure(partition)
+    command: Any = resources.derived_redis.execute_command
+
+    async def looked() -> bool:
+        answer = await command("FT.INFO", GraphKeys(partition).text_index)
+        return int(dict(zip(answer[::2], answer[1::2], strict=True))[b"indexing"]) == 0
+
+    await until(looked)
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_as_of_a_position_words_and_vectors_find_what_an_index_of_then_finds(
     resources: Resources, seed: int
@@ -55,6 +68,7 @@ async def test_as_of_a_position_words_and_vectors_find_what_an_index_of_then_fin
         (PARTITION, written),
         (THEN, [pair for pair in written if pair[0].position <= cut]),
     ):
+        await _ready(resources, partition)
         await resources.index.put_documents(partition, [one for one, _ in chosen])
         await resources.index.put_enrichments(partition, [enrichment(one, vector=v) for one, v in chosen])
     searcher = Searcher(resources.derived_redis)
