@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from context_graph.domain.event import FACT_SUPERSEDED_TYPE, FACT_TYPE, LedgerEvent
-from context_graph.domain.places import moment_key
 from context_graph.domain.position import Position
 from context_graph.errors import PermanentError
 
@@ -76,7 +75,7 @@ class Supersession:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A fact and, where it holds no longer, what took its place first."""
+    """A fact and, where it holds no longer, what took its place first, by when that was said."""
 
     fact: LearnedFact
     ended: Supersession | None = None
@@ -150,9 +149,12 @@ def standing(
     ended: Mapping[str, Iterable[Supersession]],
     readable: Callable[[str], bool],
 ) -> list[Standing]:
-    """How these facts stand. `ended`: by fact, what is known to have taken its place; `readable`: whether that is."""
+    """How these facts stand. `ended`: by fact, what is known to have taken its place; `readable`: whether that is.
+
+    Of several that took its place it is the one that was said first, whatever was learned first (adr/0040).
+    """
     found = []
     for fact in facts:
         known = [each for each in ended.get(fact.id, ()) if readable(each.new)]
-        found.append(Standing(fact, min(known, key=lambda each: moment_key(each.position), default=None)))
+        found.append(Standing(fact, min(known, key=lambda each: (each.valid_to, each.new), default=None)))
     return found

@@ -30,14 +30,12 @@ from enrichment.reconsolidation.facts import (
     Known,
     Read,
     Said,
-    counted,
-    events_of,
     prompt_of,
     read_answer,
-    read_through,
     said_in,
     stretch,
 )
+from enrichment.reconsolidation.noted import counted, events_of, read_through
 from enrichment.reconsolidation.writing import Unwritten, Writer
 
 _PAGE = 500  # events read at once
@@ -65,7 +63,7 @@ class FactsPass:
         self._learned = LearnedFacts(resources.derived_redis, resources.graph)
         self._retention = RetentionStore(resources.derived_redis, resources.graph, resources.ledger_redis)
         self._noted: dict[str, dict[str, LearnedFact]] = {}
-        self._ended: set[str] = set()
+        self._ended: dict[str, int] = {}
         self._characters = max(1000, resources.settings.llm.max_input_characters // _STRETCH)
         self._rules = f"{writer.model} {PROMPT_VERSION}"
 
@@ -132,16 +130,22 @@ class FactsPass:
         return sum(event.event_type == FACT_TYPE for event in events)
 
     async def _known(self, lines: Sequence[Said]) -> Known:
-        """What holds of those whom the lines are about, newest first, with what this pass has just noted."""
+        """What was known of those whom the lines are about and had not ended when these were said, newest first, with
+        what this pass has just noted.
+
+        What ended later is told too: the lines may say what came between (adr/0040).
+        """
         people = {line.event.envelope.user_id for line in lines} - {None}
+        since = min(line.event.envelope.occurred_at for line in lines)
         tenant = await self._resources.tenants.get(self._partition.tenant)
         partitions = (self._partition,) if tenant is None else tenant.partitions
         found: list[LearnedFact] = []
         for person in sorted(str(person) for person in people):
             facts = await self._learned.listed(partitions, ("user", person), _LOOKED_AT)
             standing = await self._learned.standing(partitions, facts)
-            by_id = {each.fact.id: each.fact for each in standing if each.current} | self._noted.get(person, {})
-            found += [fact for fact in by_id.values() if fact.id not in self._ended]
+            by_id = {each.fact.id: each.fact for each in standing if each.ended is None or each.ended.valid_to >= since}
+            by_id |= self._noted.get(person, {})
+            found += [fact for fact in by_id.values() if self._ended.get(fact.id, since) >= since]
         return Known.of(sorted(found, key=lambda fact: (fact.valid_from, fact.id), reverse=True), _MOST_KNOWN)
 
     def _remember(self, envelope: Envelope, position: Position) -> None:
@@ -151,7 +155,7 @@ class FactsPass:
         if fact is not None and fact.user_id is not None:
             self._noted.setdefault(fact.user_id, {})[fact.id] = fact
         if ended is not None:
-            self._ended.add(ended.old)
+            self._ended[ended.old] = min(ended.valid_to, self._ended.get(ended.old, ended.valid_to))
 
 
 def _is_behind(position: Position | None, through: Position | None) -> bool:
