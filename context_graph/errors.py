@@ -68,6 +68,13 @@ class ModelUnavailable(TemporaryError):
     """A model (embedder, recogniser, language model) did not answer."""
 
 
+class PartlyDone(TemporaryError):
+    """What can be done now is done and stored; the rest waits for something that is away.
+
+    These events are delivered once more later, whole, and what came after them need not wait for that.
+    """
+
+
 class ArchiveDamaged(PermanentError):
     """A file of the archive is missing, cut off or changed; the message names it. Nothing is trimmed meanwhile."""
 

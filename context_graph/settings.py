@@ -232,7 +232,7 @@ class RetrievalSettings(BaseModel):
         description="longest time of one retrieval, its wait aside, milliseconds; what was cut is said",
     )
     embedder_rest_seconds: float = Field(
-        default=5.0, ge=0, description="seconds that queries do not ask an embedder that did not answer; then one tries"
+        default=5.0, ge=0, description="seconds that nobody asks an embedder that did not answer; then one tries"
     )
 
 

@@ -1,8 +1,8 @@
 """Stage 2, second half: vectors and entities of each document.
 
 Both models work at the same time, each in its own thread; what to ask them and what to make of the answers is decided
-by pure functions, and one write stores all of it. A failing model fails the batch, so that nothing is stored as if it
-had no vector or no entities.
+by pure functions, and one write stores all of it. A failing recogniser fails the batch. While the embedder is away the
+entities are stored alone, and the batch is told to be done in part: it comes again for its vectors (adr/0039).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from context_graph.domain.document import Document, Enrichment
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.text import TEXT_VERSION
+from context_graph.errors import ModelUnavailable, PartlyDone
 from context_graph.store.index import Index
 from enrichment.found import Found, find, source_of
 from enrichment.indexing import documents_of
@@ -88,20 +89,23 @@ class EnrichmentHandler:
         recall: Recall | None = None,
         *,
         passages: int = 0,
+        waits: bool = False,
     ) -> None:
         """`recall`: called with the documents before the models are asked: reminds these of what they said before, and
         says of which documents (by id) all is known.
 
-        `passages`: of a long text at most so many beside its head get vectors.
+        `passages`: of a long text at most so many beside its head get vectors. `waits`: whether entities too wait for
+        an embedder that is away, because nobody reads them yet.
         """
         self._passages = passages
+        self._waits = waits
         self._recall = recall
         self._index = index
         self._embedder = embedder
         self._recogniser = recogniser
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
-        """Enrich the batch, whole. Raises ModelUnavailable or StoreUnavailable."""
+        """Enrich the batch, whole. Raises ModelUnavailable, StoreUnavailable, and PartlyDone where vectors wait."""
         documents = documents_of(events)
         if not documents:
             return
@@ -119,10 +123,15 @@ class EnrichmentHandler:
             find(document, spans, packed_spans(recogniser_id, spans))
             for document, spans in zip(unknown, recognising.result(), strict=True)
         )
+        found = {document.id: known.get(document.id) or next(newly) for document in documents}
+        if isinstance(vectors, ModelUnavailable):
+            alone = [enrichment_of(document, found[document.id], b"", "") for document in documents]
+            await self._index.put_enrichments(partition, alone)
+            raise PartlyDone(f"entities are found, vectors wait: {vectors}") from vectors
         enrichments = [
             enrichment_of(
                 document,
-                known[document.id] if document.id in known else next(newly),
+                found[document.id],
                 vectors[embedded_text(document)],
                 self._embedder.model_id,
                 recogniser_id,
@@ -132,9 +141,17 @@ class EnrichmentHandler:
         ]
         await self._index.put_enrichments(partition, enrichments)
 
-    async def _vectors(self, documents: Sequence[Document]) -> Mapping[str, bytes]:
-        """The vector of each distinct text: repeated texts (acknowledgements, retried calls) are embedded once."""
+    async def _vectors(self, documents: Sequence[Document]) -> Mapping[str, bytes] | ModelUnavailable:
+        """The vector of each distinct text: repeated texts (acknowledgements, retried calls) are embedded once.
+
+        Why there are none, where the model is away and entities do not wait for it.
+        """
         further = (text for document in documents for text in passages_of(document, self._passages))
         texts = list(dict.fromkeys([*(embedded_text(document) for document in documents), *further]))
-        vectors = await self._embedder.embed(texts)
+        try:
+            vectors = await self._embedder.embed(texts)
+        except ModelUnavailable as error:
+            if self._waits:
+                raise
+            return error
         return {text: vector.tobytes() for text, vector in zip(texts, vectors, strict=True)}

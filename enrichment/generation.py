@@ -18,16 +18,17 @@ from context_graph.domain.document import Document
 from context_graph.domain.event import LedgerEvent, TenantId
 from context_graph.domain.generations import Recipe, Table
 from context_graph.domain.partition import Partition
-from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.errors import ConfigurationError, ModelUnavailable, PartlyDone
 from context_graph.models.embedder import Embedder
 from context_graph.models.embedder_pool import EmbedderPool
+from context_graph.models.language_model import Breaker
 from context_graph.store.forgotten import Forgotten
 from context_graph.store.generations import recipe_of
 from context_graph.store.index import Index
 from enrichment.enrich import EnrichmentHandler, embedded_text, passages_of, text_hash
 from enrichment.found import Found
 from enrichment.indexing import IndexingHandler
-from enrichment.known import RememberingEmbedder, RememberingRecogniser, recall
+from enrichment.known import AwayEmbedder, RememberingEmbedder, RememberingRecogniser, recall
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +65,14 @@ class Models:
 
     pool: EmbedderPool
     recogniser: RememberingRecogniser
+    rest_seconds: float
+    """For so long an embedder that did not answer for a tenant is not asked: entities do not wait for its timeouts."""
     _embedders: dict[str, RememberingEmbedder] = field(default_factory=dict)
+    _breakers: dict[TenantId, Breaker] = field(default_factory=dict)
+
+    def breaker(self, tenant: TenantId) -> Breaker:
+        """By tenant: which model it is may be what the server did not say."""
+        return self._breakers.setdefault(tenant, Breaker(1, self.rest_seconds))
 
     async def embedder(self, recipe: Recipe | None) -> RememberingEmbedder:
         """Raises ConfigurationError where the recipe's model cannot be opened."""
@@ -85,28 +93,52 @@ class EnrichmentOf:
     _handlers: dict[tuple[str, bool], ForgettingHandler] = field(default_factory=dict)
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
-        """See `EnrichmentHandler`. Raises ModelUnavailable where the model of a generation that is in use is not here.
+        """See `EnrichmentHandler`. Raises PartlyDone where the model of a generation that is in use is not here.
 
-        Then its vectors wait for it. Of one that is being built, ConfigurationError ends the rebuild.
+        Then its vectors wait for it. Of one that is being built all waits; ConfigurationError ends the rebuild.
         """
+        if await _is_building(self.resources, partition.tenant, self.number):
+            await self._enrich(partition, events, fresh=True)
+            return
+        breaker = self.models.breaker(partition.tenant)
+        if not breaker.lets_through():
+            await self._without_vectors(partition, events)
+            return
         try:
-            await self._enrich(partition, events)
+            await self._enrich(partition, events, fresh=False)
+        except PartlyDone:
+            breaker.failed()
+            raise
+        except (ModelUnavailable, ConfigurationError) as error:
+            breaker.failed()
+            log.warning("embedder_away", tenant=partition.tenant, generation=self.number, reason=str(error))
+            await self._without_vectors(partition, events)
+        else:
+            breaker.succeeded()
+
+    async def _without_vectors(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+        """Entities alone. Raises PartlyDone, ModelUnavailable where the recogniser cannot work either."""
+        recipe = await self.resources.generations.recipe(partition.tenant, self.number)
+        dimensions = self.resources.settings.embedding.dimensions if recipe is None else recipe.dimensions
+        away = AwayEmbedder(dimensions)
+        key = (f"{away.model_id}/{dimensions}", False)
+        if key not in self._handlers:
+            self._handlers[key] = self._handler(RememberingEmbedder(away), fresh=False)
+        try:
+            await self._handlers[key].handle(partition, events)
         except ConfigurationError as error:
-            if await _is_building(self.resources, partition.tenant, self.number):
-                raise
             raise ModelUnavailable(str(error)) from error
 
-    async def _enrich(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
+    async def _enrich(self, partition: Partition, events: Sequence[LedgerEvent], *, fresh: bool) -> None:
         recipe = await self._recipe(partition.tenant)
         embedder = await self.models.embedder(recipe)
-        fresh = await _is_building(self.resources, partition.tenant, self.number)
         handler = self._handlers.get((embedder.model_id, fresh))
         if handler is None:
-            handler = self._handler(recipe, embedder, fresh=fresh)
+            handler = self._handler(embedder, fresh=fresh)
             self._handlers[embedder.model_id, fresh] = handler
         await handler.handle(partition, events)
 
-    def _handler(self, recipe: Recipe, embedder: RememberingEmbedder, *, fresh: bool) -> ForgettingHandler:
+    def _handler(self, embedder: RememberingEmbedder, *, fresh: bool) -> ForgettingHandler:
         passages = self.resources.settings.embedding.passages
 
         async def remind(partition: Partition, documents: Sequence[Document]) -> dict[str, Found]:
@@ -122,8 +154,8 @@ class EnrichmentOf:
                 found = found if chunk else known
             return found
 
-        index = self.resources.index.at(self.number, recipe.dimensions, fresh=fresh)
-        inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind, passages=passages)
+        index = self.resources.index.at(self.number, embedder.dimensions, fresh=fresh)
+        inner = EnrichmentHandler(index, embedder, self.models.recogniser, remind, passages=passages, waits=fresh)
         forgotten = Forgotten(self.resources.derived_redis, self.resources.graph.at(self.number))
         summaries = partial(forgotten.remove_summaries, vectors=True)
         ledger, remove = self.resources.ledger, forgotten.remove_enrichments

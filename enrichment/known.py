@@ -21,6 +21,7 @@ import orjson
 
 from context_graph.domain.document import Document
 from context_graph.domain.partition import Partition
+from context_graph.errors import ModelUnavailable
 from context_graph.models.recogniser import Recogniser, Span
 from context_graph.store.documents import model_mark
 from enrichment.found import Found, source_of, taken_over
@@ -107,6 +108,23 @@ class RememberingEmbedder:
 
         rows = await self.memory.answers(texts, ask)
         return np.frombuffer(b"".join(rows), dtype=np.float32).reshape(len(texts), self.dimensions)
+
+
+class AwayEmbedder:
+    """In the place of an embedder that is not there: of some dimensions, and never an answer."""
+
+    model_id = "away"
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions = dimensions
+
+    async def identify(self, *, anew: bool = False) -> str:
+        """Raises ModelUnavailable."""
+        raise ModelUnavailable("the embedder is away")
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Raises ModelUnavailable."""
+        raise ModelUnavailable(f"the embedder is away: {len(texts)} texts wait")
 
 
 class RememberingRecogniser:

@@ -2,7 +2,8 @@
 
 The indexing half starts at once and needs no model. The models are opened beside it. A recogniser that can never work
 as configured ends the worker with a message. An embedder that is away, or another than a generation's vectors were made
-by, does not: its events wait (they stay pending, none is buried), while text goes on and other generations are built.
+by, does not: vectors wait (their events are delivered once more, none is buried), while text and entities go on and
+other generations are built.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ async def _enrich(resources: Resources, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_embedders(settings.embedding, settings.data_dir / "models"))
         recogniser = await stack.enter_async_context(open_recogniser(settings.entities))
-        models = Models(pool, RememberingRecogniser(recogniser))
+        models = Models(pool, RememberingRecogniser(recogniser), settings.retrieval.embedder_rest_seconds)
         await _warm(pool, recogniser, local=settings.embedding.provider == "fastembed")
 
         def enriching(number: int) -> EnrichmentOf:

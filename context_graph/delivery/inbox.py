@@ -199,6 +199,15 @@ class Inbox:
         await self._source.parking.done(self._group, [d.entry for d in deliveries if d.via is Via.PARKED])
         self._forget_retries(deliveries)
 
+    async def postpone(self, partition: Partition, deliveries: Sequence[Delivery]) -> None:
+        """Done in part: the rest waits in the queue, for anybody, and no delivery is counted."""
+        stream = [delivery.position for delivery in deliveries if delivery.via is Via.STREAM]
+        if stream:
+            await self._source.again.move(partition, self._group, stream)
+        again = [delivery.position for delivery in deliveries if delivery.via is Via.AGAIN]
+        await self._source.again.put_back(partition, self._group, again)
+        self._forget_retries(deliveries)
+
     async def retry(self, delivery: Delivery, seconds: float) -> None:
         """Try it once more after a pause. What came from the queue waits there, for anybody."""
         self.tally.retries += 1

@@ -33,7 +33,7 @@ async def read_progress(source: Source, partition: Partition, stages: Sequence[S
                 pending=state.pending,
                 waiting_seconds=await _waiting_seconds(source.ledger, partition, state),
                 living=members.living,
-                idle_seconds=members.idle_seconds,
+                idle_seconds=0.0 if state.taken else members.idle_seconds,
                 held_seconds=None if state.oldest_pending_ms is None else state.oldest_pending_ms / 1000,
                 again=state.again,
                 parked=state.parked,
@@ -48,7 +48,7 @@ async def read_progress(source: Source, partition: Partition, stages: Sequence[S
 
 async def _waiting_seconds(ledger: Ledger, partition: Partition, state: GroupState) -> float:
     """How long the first event that the stage has not finished has been in the ledger; 0 when there is none."""
-    if state.lag == 0 and state.pending == 0:
+    if state.lag == 0 and state.pending == 0 and state.again == 0:
         return 0.0
     firsts = [position for position in (state.first_pending, state.unfinished) if position is not None]
     if not firsts:

@@ -8,6 +8,8 @@ What becomes of a failure is a property of its type:
 
 - `TemporaryError` (Redis or a model is away): an outage. The batch waits with growing pauses and nothing else is read;
   no delivery is counted, nothing becomes a dead letter.
+- `PartlyDone`: what could be done without what is away is stored. The events go to the queue of those delivered once
+  more, and what comes after them goes on. Of that queue a batch is tried after growing pauses; if it succeeds, all.
 - `ConfigurationError`: the worker ends with it, for an operator to see; the events stay pending.
 - any other `PermanentError`, or bytes that are no envelope: a dead letter at once, with reason and traceback.
 - anything else: a defect, perhaps a passing one. Delivered again with backoff, a dead letter after `max_deliveries`.
@@ -40,10 +42,10 @@ import structlog
 from context_graph.delivery.heartbeat import Tally, beat
 from context_graph.delivery.inbox import Inbox
 from context_graph.delivery.ordering import Ordering
-from context_graph.delivery.source import Delivery, Handler, Partitions, Source
+from context_graph.delivery.source import Delivery, Handler, Partitions, Source, Via
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage
-from context_graph.errors import ConfigurationError, PermanentError, StoreUnavailable, TemporaryError
+from context_graph.errors import ConfigurationError, PartlyDone, PermanentError, StoreUnavailable, TemporaryError
 from context_graph.store.groups import Wakes
 
 _LONGEST_BACKOFF = 30.0  # seconds
@@ -105,6 +107,8 @@ class _Runner:
         self._partitions: tuple[Partition, ...] = ()
         self._partitions_read_at = 0.0
         self._stop = asyncio.Event()
+        self._again_pause = self._settings.backoff_seconds
+        self._again_at = 0.0  # from when on (monotonic) what waits in the queue is tried
         self.ordering = Ordering(source, stage, inbox)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -139,7 +143,9 @@ class _Runner:
         """What is to be delivered once more, then news. Returns whether there was anything to do."""
         await self._discover()
         mine = await self.ordering.mine(self._partitions)
-        older = self._inbox.due(mine) + await self._inbox.orphans(mine) + await self._inbox.again(mine)
+        older = self._inbox.due(mine) + await self._inbox.orphans(mine)
+        if time.monotonic() >= self._again_at:
+            older += await self._inbox.again(mine)
         older += await self.ordering.freed(mine)
         if self._stage.ordered:  # what came before is finished, or its session waits, before news are read
             await self._deliver_all(older)
@@ -174,6 +180,9 @@ class _Runner:
         deliveries = await self._inbox.counted(partition, deliveries)
         try:
             await self._handle_through_outages(partition, deliveries)
+        except PartlyDone as error:
+            await self._postpone(partition, deliveries, error)
+            return
         except (TemporaryError, ConfigurationError):
             raise  # stopping, or nothing of this kind can work until an operator acts: the entries stay pending
         except Exception as error:  # noqa: BLE001 - the loop's edge: every failure ends as a retry or a dead letter
@@ -186,6 +195,19 @@ class _Runner:
             return
         self._tally.events += len(deliveries)
         await self._inbox.done(partition, deliveries)
+        if any(delivery.via is Via.AGAIN for delivery in deliveries):
+            self._again_pause, self._again_at = self._settings.backoff_seconds, 0.0
+
+    async def _postpone(self, partition: Partition, deliveries: Sequence[Delivery], error: PartlyDone) -> None:
+        """Into the queue; the first of it is tried after a pause that grows with every try in vain."""
+        self._tally.outages += 1
+        log.warning(
+            "partly_done", stage=self._stage.group, partition=str(partition), events=len(deliveries), reason=str(error)
+        )
+        await self._inbox.postpone(partition, deliveries)
+        if any(delivery.via is Via.AGAIN for delivery in deliveries):
+            self._again_pause = min(self._again_pause * 2, _LONGEST_BACKOFF)
+        self._again_at = time.monotonic() + self._again_pause
 
     async def _handle_through_outages(self, partition: Partition, deliveries: Sequence[Delivery]) -> None:
         pause = self._settings.backoff_seconds
@@ -196,6 +218,8 @@ class _Runner:
                 events = await self._source.events(partition, [delivery.entry for delivery in deliveries])
                 await self._handler.handle(partition, events)
                 return
+            except PartlyDone:
+                raise
             except TemporaryError as error:
                 self._tally.outages += 1
                 log.warning("outage", stage=self._stage.group, retry_in_seconds=pause, reason=str(error))

@@ -60,7 +60,8 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """What the enrichment adds to a document: a unit vector (float32 bytes), its model, and entities."""
+    """What the enrichment adds to a document: a unit vector (float32 bytes; empty while the model is away), its model,
+    and entities."""
 
     document: Document
     vector: bytes

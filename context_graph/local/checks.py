@@ -163,7 +163,7 @@ def _embedders(facts: Facts) -> list[Finding]:
             words = f"{embedder.tenant}: {embedder.wrong}"
             findings.append(Finding("wrong", "models", words, "until then words alone are searched, and vectors wait"))
         elif embedder.away is not None:
-            words = f"{embedder.tenant}: {embedder.away}; words alone are searched, and vectors and entities wait"
+            words = f"{embedder.tenant}: {embedder.away}; words and entities alone are searched, and vectors wait"
             findings.append(
                 Finding("warn", "models", words, "bring the embedder back; the workers go on by themselves")
             )

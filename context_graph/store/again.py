@@ -1,4 +1,5 @@
-"""Entries that a group gets once more, out of their turn: re-driven dead letters, and what only the archive still has.
+"""Entries that a group gets once more, out of their turn: re-driven dead letters, what only the archive still has, and
+what was done in part because something is away.
 
 A sorted set holds their places; the entries stay where they are, in stream or archive. Whoever takes some has them for
 a bounded time, after which they are anybody's: a worker that dies with them delays them. Each taking is a delivery and
@@ -58,6 +59,18 @@ class Again:
         with store_errors("deferring an entry"):
             await self._redis.zadd(PartitionKeys(partition).again(group), {position.sort_key: due_ms}, xx=True)
 
+    async def put_back(self, partition: Partition, group: str, positions: Sequence[Position]) -> None:
+        """Taken, and not finished through no fault of theirs: to be taken at any time, as if never delivered."""
+        if not positions:
+            return
+        keys = PartitionKeys(partition)
+        members = [position.sort_key for position in positions]
+        with store_errors("putting entries back"):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.zadd(keys.again(group), dict.fromkeys(members, 0), xx=True)
+                pipe.hdel(keys.tries(group), *members)
+                await pipe.execute()
+
     async def recount(self, partition: Partition, group: str, positions: Sequence[Position], lease_ms: int) -> None:
         """Count a delivery of entries in hand, and have them for `lease_ms` more."""
         keys = PartitionKeys(partition)
@@ -78,9 +91,9 @@ class Again:
             await pipe.execute()
 
     async def move(self, partition: Partition, group: str, positions: Sequence[Position]) -> None:
-        """From the pending list to the queue, in one step: the stream does not hold these any more."""
+        """From the pending list to the queue, in one step: the stream does not hold them any more, or they wait."""
         keys = PartitionKeys(partition)
-        with store_errors("queueing trimmed entries"):
+        with store_errors("queueing entries"):
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.zadd(keys.again(group), {position.sort_key: 0 for position in positions}, nx=True)
                 pipe.xack(keys.ledger, group, *(position.stream_id for position in positions))

@@ -180,6 +180,16 @@ def vector_fields(enrichment: Enrichment, proof: bytes = b"") -> Fields:
     return fields
 
 
+def vectorless_fields(enrichment: Enrichment) -> Fields:
+    """A vector hash while its vector waits for the model: filters and entities, older than the whole one of its event
+    and newer than that of a summary before it."""
+    fields = filter_fields(enrichment.document)
+    fields[AT] = f"{int(enrichment.document.position.sort_key, 16) - 1:017x}~"
+    if enrichment.mentions:
+        fields[STORED[ENTITY]] = _entity_tags(enrichment)
+    return fields
+
+
 def passage_fields(enrichment: Enrichment, text_hash: str, vector: bytes) -> Fields:
     """The vector hash of a further passage, whole. The entities are with the first: a filter by entity finds that."""
     fields = filter_fields(enrichment.document)

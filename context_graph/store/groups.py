@@ -46,10 +46,10 @@ class Orphan:
 class GroupState:
     """How far a group is in a partition: `lag` entries undelivered, `pending` delivered but not acknowledged.
 
-    `again`: entries that are to be delivered once more (re-driven, or found in the archive). `parked`: those that wait
-    behind a failed one of their session. `gaps`: what was trimmed unread and is not made good yet, in words;
-    `gap_problems`: the same where that does not go on, and why.
-    `unfinished`: the first position that somebody works on, or that was trimmed unread.
+    `again`: entries that are to be delivered once more (re-driven, found in the archive, or done in part); `taken`: of
+    these in somebody's hand. `parked`: those that wait behind a failed one of their session. `gaps`: what was trimmed
+    unread and is not made good yet, in words; `gap_problems`: the same where that does not go on, and why.
+    `unfinished`: the first position that is to be delivered once more, or that was trimmed unread.
     """
 
     lag: int
@@ -59,6 +59,7 @@ class GroupState:
     last_delivered: Position | None
     consumers: int
     again: int = 0
+    taken: int = 0
     parked: int = 0
     gaps: tuple[str, ...] = ()
     gap_problems: tuple[str, ...] = ()
@@ -273,11 +274,12 @@ class Groups:
         pipe.xlen(keys.ledger)
         pipe.zcard(keys.again(group))
         pipe.zrangebyscore(keys.again(group), f"({_now_ms()}", "+inf", start=0, num=_IN_HAND)
+        pipe.zrange(keys.again(group), 0, 0)  # of those of one score, as all are that wait, the first by position
         pipe.zcard(keys.parked(group))
         pipe.hgetall(keys.gaps(group))
         with store_errors("reading a group's state"):
-            groups, pending, length, again, taken, parked, gaps = await pipe.execute(raise_on_error=False)
-            for answer in (groups, pending, length, again, taken, parked, gaps):
+            groups, pending, length, again, taken, due, parked, gaps = await pipe.execute(raise_on_error=False)
+            for answer in (groups, pending, length, again, taken, due, parked, gaps):
                 if isinstance(answer, Exception) and not _is_absence(answer):
                     raise answer
         mine = [g for g in groups if g["name"] == group.encode()] if isinstance(groups, list) else []
@@ -288,7 +290,9 @@ class Groups:
         bucket = partition.bucket
         last = Position.of_stream_id(bucket, info["last-delivered-id"].decode())
         open_gaps = [_Gap.of(bucket, raw) for raw in gaps.values()]
-        worked_on = [Position.of_sort_key(bucket, raw.decode()) for raw in taken] + [gap.after for gap in open_gaps]
+        worked_on = [Position.of_sort_key(bucket, raw.decode()) for raw in [*taken, *due]] + [
+            gap.after for gap in open_gaps
+        ]
         return GroupState(
             lag=await self._undelivered(keys.ledger, info, last) + sum(gap.left for gap in open_gaps),
             pending=int(info["pending"]),
@@ -297,6 +301,7 @@ class Groups:
             last_delivered=last,
             consumers=int(info["consumers"]),
             again=again,
+            taken=len(taken),
             parked=parked,
             gaps=tuple(gap.words for gap in open_gaps if not gap.problem),
             gap_problems=tuple(f"{gap.words}: {gap.problem}" for gap in open_gaps if gap.problem),

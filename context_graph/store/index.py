@@ -173,7 +173,8 @@ class Index:
     async def put_enrichments(self, partition: Partition, enrichments: Sequence[Enrichment]) -> None:
         """Add vectors and entities to documents, whether or not these have arrived; two round trips.
 
-        The vectors last: what is beside one may be taken over by another generation.
+        The vectors last: what is beside one may be taken over by another generation. What comes without a vector is
+        found by its entities, and takes the place of no vector that is there.
         """
         await self.ensure(partition)
         keys = await self.keys(partition)
@@ -184,6 +185,9 @@ class Index:
             doc_id, shown = enrichment.document.id, shown_fields(enrichment)
             if shown and enrichment.document.kind == "event":
                 pipe.hset(keys.event(doc_id), mapping=shown)
+            if not enrichment.vector:
+                written.append((keys.vector(doc_id), fields.vectorless_fields(enrichment)))
+                continue
             for chunk, (text_hash, vector) in enumerate(enrichment.passages, 1):
                 written.append((keys.vector(doc_id, chunk), fields.passage_fields(enrichment, text_hash, vector)))
             written.append((keys.vector(doc_id), fields.vector_fields(enrichment, _proof(enrichment, shown))))

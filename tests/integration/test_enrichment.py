@@ -18,7 +18,7 @@ from context_graph.domain.filters import NO_FILTERS
 from context_graph.domain.forgetting import Place
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.errors import ModelUnavailable
+from context_graph.errors import ModelUnavailable, PartlyDone
 from context_graph.models.embedder import Vectors
 from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
@@ -111,11 +111,18 @@ async def test_the_enrichment_makes_meaning_and_entities_findable(resources: Res
     assert np.frombuffer(vector[b"x"], dtype=np.float16).shape == (384,)
 
 
-async def test_a_model_that_is_away_is_a_temporary_failure_and_stores_nothing(resources: Resources) -> None:
+async def test_while_the_embedder_is_away_entities_are_stored_alone_unless_nobody_reads_them(
+    resources: Resources,
+) -> None:
     async with open_recogniser(resources.settings.entities) as recogniser:
         with pytest.raises(ModelUnavailable):
+            await EnrichmentHandler(resources.index, _Away(), recogniser, waits=True).handle(PARTITION, EVENTS)
+        assert (await resources.index.statistics(PARTITION)).vectors == 0
+        with pytest.raises(PartlyDone):
             await EnrichmentHandler(resources.index, _Away(), recogniser).handle(PARTITION, EVENTS)
-    assert (await resources.index.statistics(PARTITION)).vectors == 0
+    assert await resources.index.read_vectors(PARTITION, ["e1", "e2", "e3", "e4"]) == {}
+    order = f"@entity:{{{filter_tag('id:w7209932')}}}"
+    assert set(await search(resources, KEYS.vector_index, order)) == {KEYS.vector("e1"), KEYS.vector("e2")}
 
 
 async def append(resources: Resources) -> None:
@@ -151,7 +158,7 @@ async def test_a_model_of_other_dimensions_costs_vectors_not_text_nor_the_worker
 
         async def waiting() -> bool:
             state = await resources.groups.state(PARTITION, "enrichment")
-            return state.pending > 0 and all(await resources.index.read_documents(PARTITION, ["e1", "e3"]))
+            return state.again > 0 and all(await resources.index.read_documents(PARTITION, ["e1", "e3"]))
 
         await until(waiting)
         assert not working.done()

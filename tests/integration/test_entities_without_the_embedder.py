@@ -1,0 +1,148 @@
+"""Entities do not wait for the embedder: found while it is away, and the same graph in the end as if it never was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from pydantic import SecretStr
+
+from context_graph.bootstrap import Resources, open_resources
+from context_graph.domain.event import TenantId
+from context_graph.domain.partition import Partition
+from context_graph.domain.position import Position
+from context_graph.local.redis_server import embedded_redis
+from context_graph.operations import load_verify
+from context_graph.settings import DeliverySettings, EmbeddingSettings, RetrievalSettings, Settings
+from context_graph.store.keys import GraphKeys
+from context_graph.store.state import StateReader
+from tests.embedding_server import embedding_server, right
+from tests.events import event, post_all, settled
+from tests.service import Service, ServiceThread
+from tests.waiting import until
+
+TEXTS = (
+    "Nadia Brandt waits in Graz for order LF-20817.",
+    "Order LF-20817 was sent by Lufthansa Cargo on 2026-09-02.",
+    "The carrier said carrier timeout, tell nadia@example.org.",
+)
+FIRST = [event(number, event_id=f"a{number}", payload={"text": text}) for number, text in enumerate(TEXTS, 1)]
+PARTITION = Partition(TenantId("mine"), 0)
+LATER = [event(9, event_id="b1", payload={"text": "LF-20817 has come to Graz."})]
+
+
+@asynccontextmanager
+async def redis_settings(folder: Path, url: str) -> AsyncIterator[Settings]:
+    async with embedded_redis(folder) as redis:
+        yield Settings(
+            redis_url=SecretStr(redis.url),
+            data_dir=folder / "data",
+            tenant="mine",
+            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
+            embedding=EmbeddingSettings(provider="http", url=url, retries=0, timeout_seconds=5),
+            retrieval=RetrievalSettings(embedder_rest_seconds=0.2),
+            log_level="error",
+        )
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
+    thread = ServiceThread(settings)
+    await asyncio.to_thread(thread.start)
+    try:
+        async with open_resources(settings) as resources:
+            tenant = await resources.tenants.ensure("mine", 1)
+            key = await resources.api_keys.create(tenant.name, name="test")
+            async with Service(thread.url, key, "mine", settings).client() as client:
+                yield client, resources
+    finally:
+        await asyncio.to_thread(thread.stop)
+
+
+async def entity_ids(http: httpx2.AsyncClient) -> set[str]:
+    return {one["id"] for one in (await http.get("/v1/entities")).json()["entities"]}
+
+
+async def found(http: httpx2.AsyncClient, entity: str, query: str) -> set[str]:
+    body = {"query": query, "filters": {"entity": {"eq": entity}}}
+    answer = await http.post("/v1/search", json=body)
+    assert answer.status_code == 200, answer.text
+    return {one["id"] for one in answer.json()["results"]}
+
+
+async def enrichment(resources: Resources) -> Any:
+    return await resources.groups.state(PARTITION, "enrichment")
+
+
+async def facts(resources: Resources) -> dict[str, Any]:
+    """The state as it is compared, without what names a position: that is another in every ledger."""
+    keys = GraphKeys(PARTITION)
+    tally = await StateReader(resources.derived_redis).tally(keys)
+    entities = {
+        fact.name: fact.content
+        async for page in StateReader(resources.derived_redis).facts(keys)
+        for fact in page
+        if fact.kind == "entities"
+    }
+    return {"counts": tally.counts, "entities": entities}
+
+
+async def report(resources: Resources) -> dict[str, Any]:
+    """What a replay of the ledger says of it, whatever the hashes are: positions differ."""
+    found = await load_verify()(resources, await resources.tenants.ensure("mine", 1))
+    return {name: found[name] for name in ("equal", "live_counts", "differences", "entities_untold", "dead_letters")}
+
+
+async def test_entities_do_not_wait_for_the_embedder_and_the_state_is_the_same_in_the_end(
+    tmp_path: Path,
+) -> None:
+    with embedding_server() as server:
+        async with (
+            redis_settings(tmp_path / "even", server.url) as settings,
+            serving(settings) as (http, resources),
+        ):
+            await settled(http, [*await post_all(http, FIRST), *await post_all(http, LATER)])
+            undisturbed, compared = await facts(resources), await report(resources)
+
+        server.answer = lambda _asked: (503, {"error": "away"})
+        async with redis_settings(tmp_path / "odd", server.url) as settings:
+            async with serving(settings) as (http, resources):
+                await post_all(http, FIRST)
+                await _found_without_vectors(http, resources, 3)
+                later = await post_all(http, LATER)  # what comes later does not wait behind it either
+                await _found_without_vectors(http, resources, 4)
+                state = await enrichment(resources)
+                assert not state.has_passed(Position.parse(later[0]["position"]))
+            server.answer = right
+            async with serving(settings) as (http, resources):  # nothing is lost with the process
+                await settled(http, later)
+                assert await facts(resources) == undisturbed
+                assert (await enrichment(resources)).again == 0
+                vectors = await resources.index.read_vectors(PARTITION, ["a1", "a2", "a3", "b1"])
+                assert {name: len(those) for name, those in vectors.items()} == dict.fromkeys(
+                    ("a1", "a2", "a3", "b1"), 1
+                )
+                assert (await resources.index.statistics(PARTITION)).vectors == 4, "nothing twice"
+                assert await resources.dead_letters.count(PARTITION) == 0
+                assert compared["equal"]
+                assert await report(resources) == compared
+
+
+async def _found_without_vectors(http: httpx2.AsyncClient, resources: Resources, events: int) -> None:
+    async def waiting() -> bool:
+        return bool((await enrichment(resources)).again == events)
+
+    await until(waiting)
+    assert {"id:lf-20817", "person:nadia brandt", "place:graz", "email:nadia@example.org"} <= await entity_ids(http)
+    orders = {"a1", "a2"} | ({"b1"} if events > 3 else set())
+    assert await found(http, "id:lf-20817", "order LF-20817") == orders
+    detail = (await http.get("/v1/entities/id:lf-20817")).json()
+    assert {one["event_id"] for one in detail["events"]} == orders
+    ready = (await http.get("/health/ready")).json()
+    [stage] = [one for one in ready["stages"] if one["stage"] == "enrichment" and one["partition"].startswith("mine")]
+    assert stage["again"] == events
+    assert any("the embedder" in note for note in ready["notes"])
