@@ -35,6 +35,10 @@ from tests.quality.entities import pairs
         ("id:4856383", "id:certificate_4856383", "part"),
         ("person:amelia johansson", "person:amelia johanson", "fuzzy"),
         ("org:jet blue airways", "org:jetblue airways", "fuzzy"),
+        ("person:m. kowalczyk", "person:marta kowalczyk", "initials"),
+        ("person:kowalczyk, m.", "person:marta kowalczyk", "initials"),
+        ("person:marta j. kowalczyk", "person:marta jolanta kowalczyk", "initials"),
+        ("person:kowalczyk, marta", "person:marta kowalczyk", "alias"),
         ("acronym:who", "org:world health organization", "initials"),
         ("acronym:jfk", "place:jfk", "alias"),
     ],
@@ -55,6 +59,13 @@ def test_names_of_one_thing_are_told_by_the_first_tier_that_can(left: str, right
         ("version:3.3.0", "version:3.3.1"),
         ("money:$30", "money:$300"),
         ("person:mei li", "person:mia li"),
+        ("person:m. kowalczyk", "person:anna kowalczyk"),
+        ("person:m. kowalczyk", "person:n. kowalczyk"),
+        ("person:m. kowalczyk", "person:marta nowak"),
+        ("person:m. kowalczyk", "person:marta jolanta kowalczyk"),
+        ("person:m. j. kowalczyk", "person:marta a. kowalczyk"),
+        ("person:m. kowalczyk", "org:marta kowalczyk"),
+        ("person:kowalczyk", "person:marta kowalczyk"),
         ("person:amelia davis", "person:amelia silva"),
         ("person:amelia", "person:amelia davis"),
         ("place:445 maple drive", "place:943 maple drive"),
@@ -125,3 +136,10 @@ def test_the_labelled_pairs_reach_what_is_promised() -> None:
     assert len(labelled) >= 200
     assert score.precision >= 0.95, wrong
     assert score.recall >= 0.75, wrong
+
+
+def test_initials_that_fit_two_people_are_nobodys_and_those_that_fit_one_are_theirs() -> None:
+    one = cluster(["person:m. kowalczyk", "person:marta kowalczyk", "person:kowalczyk, marta"], {})
+    assert set(one.of.values()) == {("person:kowalczyk, marta", "person:m. kowalczyk", "person:marta kowalczyk")}
+    two = cluster(["person:m. kowalczyk", "person:marta kowalczyk", "person:marek kowalczyk"], {})
+    assert all(len(group) == 1 for group in two.of.values())

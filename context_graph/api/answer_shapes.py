@@ -226,13 +226,20 @@ SCHEMA_VERSIONS = answer("Every version", _object("event_type versions", event_t
 SCHEMA = answer(
     "The schema", _object("event_type version owner schema", event_type=_S, **_OWNED, schema={"type": "object"})
 )
-ENTITIES = answer("Entities", _object("entities page", entities=_list(_ENTITY), page=_PAGE))
+_WHOLE = _object("complete truncated", complete=_B, truncated=_IDS)
+ENTITIES = answer("Entities", _object("entities page meta", entities=_list(_ENTITY), page=_PAGE, meta=_WHOLE))
 ENTITY_DETAIL = answer(
     "The entity, its events newest first, its neighbours",
     {
         "allOf": [
             _ENTITY,
-            _object("events related page", events=_list(_ENTITY_EVENT), related=_list(_RELATED), page=_PAGE),
+            _object(
+                "events related page meta",
+                events=_list(_ENTITY_EVENT),
+                related=_list(_RELATED),
+                page=_PAGE,
+                meta=_WHOLE,
+            ),
         ]
     },
 )

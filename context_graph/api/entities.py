@@ -58,7 +58,9 @@ async def list_entities(
         raise _wrong_cursor()
     page = await services_of(request).entities.page(tenant, label=label, query=query, after=after, limit=limit)
     shown = [_entity(entity) for entity in page.entities]
-    return json_response({"entities": shown, "page": {"next_cursor": _encoded(page.after)}})
+    return json_response(
+        {"entities": shown, "page": {"next_cursor": _encoded(page.after)}, "meta": _meta(complete=page.complete)}
+    )
 
 
 @router.post(
@@ -164,7 +166,13 @@ def _detail(found: EntityDetail) -> dict[str, Any]:
             for one in found.neighbours
         ],
         "page": {"next_cursor": _encoded(cursor)},
+        "meta": _meta(complete=found.complete),
     }
+
+
+def _meta(*, complete: bool) -> dict[str, Any]:
+    """While the embedder is away, names that only their meaning could join are told apart."""
+    return {"complete": complete, "truncated": [] if complete else ["vectors: the embedder did not answer"]}
 
 
 def _event(event: EntityEvent) -> dict[str, Any]:

@@ -40,10 +40,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """`of`: name to the names of its cluster, in order; `links`: the pairs that hold clusters together."""
+    """`of`: name to the names of its cluster, in order; `links`: the pairs that hold clusters together.
+
+    `complete`: whether what names mean was looked at, too, where only that could join them.
+    """
 
     of: Mapping[str, tuple[str, ...]]
     links: tuple[Link, ...] = field(default=())
+    complete: bool = True
 
 
 def pair_of(left: str, right: str) -> Pair:

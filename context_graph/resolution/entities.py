@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import structlog
 from ulid import ULID
 
 from context_graph.domain.entity_names import split_id
 from context_graph.domain.event import ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE, Envelope, EventId, SessionId, TenantId
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
-from context_graph.errors import FieldProblem, InvalidInput, UnknownThing
+from context_graph.errors import ConfigurationError, FieldProblem, InvalidInput, ModelUnavailable, UnknownThing
 from context_graph.models.embedder import Embedder
+from context_graph.models.language_model import Breaker
 from context_graph.resolution.clusters import Clusters, Decision, Link, cluster, may_mean, pair_of, sharing
 from context_graph.resolution.evidence import Likeness, evidence
 from context_graph.store import codec
@@ -33,7 +35,9 @@ _MOST_PEOPLE = 3  # a name that more people's events mention is nobody's secret
 _STEPS = 2
 _MANY = 200  # names whose clusters are found off the event loop
 _SCANNED = 1000  # names one request reads for a query
+_REST_SECONDS = 5.0  # for which an embedder that did not answer is not asked about names
 _SERVICE_SESSION = SessionId("context-graph")
+log = structlog.get_logger(__name__)
 EmbedderOf = Callable[[TenantId], Awaitable[Embedder]]
 
 
@@ -58,6 +62,7 @@ class EntityPage:
 
     entities: tuple[Entity, ...]
     after: str | None
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class EntityDetail:
     events: tuple[EntityEvent, ...]
     more: bool
     neighbours: tuple[Neighbour, ...]
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class Entities:
         self._ledger = ledger
         self._now_ms = now_ms
         self._embedder_of = embedder_of
+        self._breakers: dict[TenantId, Breaker] = {}
 
     async def page(self, tenant: Tenant, *, label: str | None, query: str | None, after: str, limit: int) -> EntityPage:
         """Entities of a label, or all, whose name has `query` in it; stable under what is added meanwhile."""
@@ -115,7 +122,7 @@ class Entities:
         clusters = await self._clusters(tenant, shown)
         firsts = [one for one in shown if one == min(n for n in clusters.of[one] if _fits(n, label, wanted))]
         entities = await self._entities(tenant.partitions, clusters, firsts)
-        return EntityPage(tuple(entities), shown[-1] if rest else last or None)
+        return EntityPage(tuple(entities), shown[-1] if rest else last or None, clusters.complete)
 
     async def detail(
         self, tenant: Tenant, entity_id: str, *, limit: int, before: tuple[int, str] | None = None
@@ -128,7 +135,8 @@ class Entities:
         entity = entities[0]
         events = await self._store.events(tenant.partitions, entity.ids, limit + 1, before)
         around = events if before is None and limit >= NEIGHBOURHOOD else await self._around(tenant, entity)
-        return EntityDetail(entity, tuple(events[:limit]), len(events) > limit, _neighbours(around))
+        more = len(events) > limit
+        return EntityDetail(entity, tuple(events[:limit]), more, _neighbours(around), clusters.complete)
 
     async def alike(
         self, tenant: Tenant, ids: Sequence[str], then: Then | None = None
@@ -207,19 +215,30 @@ class Entities:
             pair_of(one.left, one.right): Decision(one.same, one.event_id, one.note, one.position)
             for one in await self._store.decisions(tenant.partitions, sorted(known), said)
         }
-        likeness = await self._likeness(tenant, known)
+        likeness, complete = await self._likeness(tenant, known)
         if len(known) < _MANY:
-            return cluster(known, decisions, likeness)
-        return await asyncio.to_thread(cluster, known, decisions, likeness)
+            return replace(cluster(known, decisions, likeness), complete=complete)
+        return replace(await asyncio.to_thread(cluster, known, decisions, likeness), complete=complete)
 
-    async def _likeness(self, tenant: Tenant, names: Iterable[str]) -> Likeness | None:
-        """Cosines of the pairs that only their meaning can decide; None when there is none, or no model."""
-        if self._embedder_of is None:
-            return None
-        forms = sorted(may_mean(names))
-        if not forms:
-            return None
-        vectors = await (await self._embedder_of(tenant.name)).embed(forms)
+    async def _likeness(self, tenant: Tenant, names: Iterable[str]) -> tuple[Likeness | None, bool]:
+        """Cosines of the pairs that only their meaning can decide, None where there are none; whether that is all.
+
+        While the model is away these names are told apart. Nothing of that is kept: clusters are made when they are
+        asked for, so the first answer with the model again is the one that there would have been without the outage.
+        """
+        forms = sorted(may_mean(names)) if self._embedder_of is not None else []
+        if self._embedder_of is None or not forms:
+            return None, True
+        breaker = self._breakers.setdefault(tenant.name, Breaker(1, _REST_SECONDS))
+        if not breaker.lets_through():
+            return None, False
+        try:
+            vectors = await (await self._embedder_of(tenant.name)).embed(forms)
+        except (ModelUnavailable, ConfigurationError) as error:
+            breaker.failed()
+            log.warning("names_not_embedded", tenant=tenant.name, names=len(forms), reason=str(error))
+            return None, False
+        breaker.succeeded()
         row = {form: number for number, form in enumerate(forms)}
 
         def cosine(left: str, right: str) -> float | None:
@@ -227,7 +246,7 @@ class Entities:
                 return None
             return float(np.dot(vectors[row[left]], vectors[row[right]]))
 
-        return cosine
+        return cosine, True
 
     async def _entities(
         self, partitions: Sequence[Partition], clusters: Clusters, firsts: Sequence[str]

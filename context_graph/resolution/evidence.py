@@ -58,7 +58,8 @@ def evidence(left: str, right: str, likeness: Likeness | None = None) -> Evidenc
     if label == "id":
         return _numbered(form, other_form)
     if label in FUZZY_LABELS:
-        return _spelled(label, form, other_form) or _meant(label, form, other_form, likeness)
+        initials = _initialled((left, form), (right, other_form)) if label == "person" else None
+        return initials or _spelled(label, form, other_form) or _meant(label, form, other_form, likeness)
     return None
 
 
@@ -81,6 +82,22 @@ def _part(label: str, left: tuple[str, str, str], right: tuple[str, str, str]) -
     for (short_id, _, short), (_, name, form) in ((left, right), (right, left)):
         if short in parts(label, name):
             return Evidence("part", 0.85, f"{short!r} is how {form!r} ends", short_id)
+    return None
+
+
+def _initialled(left: tuple[str, str], right: tuple[str, str]) -> Evidence | None:
+    """`m kowalczyk` and `marta kowalczyk`: the same surname, as many names, and one has initials where they differ.
+
+    As with any part, initials that fit two people are nobody's (`clusters.py`). Of a surname of three letters or fewer
+    they are not looked for: such names share no block.
+    """
+    for (short_id, short), (_, form) in ((left, right), (right, left)):
+        *initials, surname = short.split()
+        *names, other = form.split()
+        if surname != other or len(surname) < 4 or not names or len(names) != len(initials):
+            continue
+        if all(a == b or (len(a) == 1 and b.startswith(a)) for a, b in zip(initials, names, strict=True)):
+            return Evidence("initials", 0.8, f"{short!r} has initials of {form!r}", short_id)
     return None
 
 

@@ -32,6 +32,7 @@ TEXTS = (
 )
 FIRST = [event(number, event_id=f"a{number}", payload={"text": text}) for number, text in enumerate(TEXTS, 1)]
 PARTITION = Partition(TenantId("mine"), 0)
+ALIKE = [event(10, event_id="c1", payload={"text": "Larkfield Airlines and Larkfield Airways fly to Graz."})]
 LATER = [event(9, event_id="b1", payload={"text": "LF-20817 has come to Graz."})]
 
 
@@ -146,3 +147,30 @@ async def _found_without_vectors(http: httpx2.AsyncClient, resources: Resources,
     [stage] = [one for one in ready["stages"] if one["stage"] == "enrichment" and one["partition"].startswith("mine")]
     assert stage["again"] == events
     assert any("the embedder" in note for note in ready["notes"])
+
+
+async def test_names_are_read_while_the_embedder_is_away_and_joined_by_meaning_when_it_is_back(tmp_path: Path) -> None:
+    with embedding_server() as server:
+        server.answer = lambda _asked: (503, {"error": "away"})
+        async with redis_settings(tmp_path, server.url) as settings:
+            async with serving(settings) as (http, resources):
+                await post_all(http, ALIKE)
+
+                async def waiting() -> bool:
+                    return bool((await enrichment(resources)).again == 1)
+
+                await until(waiting)
+                for _ in range(2):  # the second does not ask an embedder that did not answer
+                    assert await airlines(http) == (1, False)
+                assert (await http.get("/v1/entities")).json()["meta"]["complete"] is False
+                assert await found(http, "org:larkfield airlines", "Graz") == {"c1"}
+            server.answer = lambda asked: right({"input": ["the same"] * len(asked["input"])})
+            async with serving(settings) as (http, _):
+                assert await airlines(http) == (2, True)
+
+
+async def airlines(http: httpx2.AsyncClient) -> tuple[int, bool]:
+    """How many names that company has, and whether the answer is complete."""
+    answer = await http.get("/v1/entities/org:larkfield airlines")
+    assert answer.status_code == 200, answer.text
+    return len(answer.json()["names"]), answer.json()["meta"]["complete"]
