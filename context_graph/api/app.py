@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
@@ -32,6 +32,7 @@ from context_graph.api import (
     memory,
     openapi,
     problems,
+    query_names,
     rebuilds,
     receipts,
     request_ids,
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(query_names.known_names)],
     )
     problems.install(app)
     app.router.redirect_slashes = False  # a path is what it is: a redirect would lose the body of a POST

@@ -102,7 +102,7 @@ async def read_model(request: Request, model: type[Model], *, required: bool = T
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from error
+        raise InvalidInput(problems_of(error, known=model.model_fields)) from error
 
 
 def described(

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
 from context_graph.api.cursors import MAX_LENGTH, Bound, looks_like_cursor, resumed, write_cursor
+from context_graph.api.moments import parse_as_of
 from context_graph.api.problems import answers
-from context_graph.api.readings import parse_as_of
 from context_graph.api.rendering import event_json, json_response
 from context_graph.api.services import services_of
 from context_graph.domain.event import Origin, SessionId, Status

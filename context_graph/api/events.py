@@ -11,13 +11,13 @@ from context_graph.api import problems
 from context_graph.api.auth import IngestTenant, ReadTenant
 from context_graph.api.bodies import described, parse_json, read_body
 from context_graph.api.idempotency import IdempotencyKey, answer_once
+from context_graph.api.moments import AsOfText, parse_as_of
 from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers, document_of
 from context_graph.api.rendering import event_json, json_response, warnings_json
 from context_graph.api.services import Services, services_of
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Tenant
-from context_graph.domain.position import Position
 from context_graph.errors import FieldProblem, InvalidInput, UnknownThing
 from context_graph.ingest.ingest import Outcome
 from context_graph.ingest.validation import EventIn
@@ -145,24 +145,16 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     summary="Read one event",
     responses={200: shapes.EVENT, **answers(problems.UNKNOWN, problems.INVALID)},
 )
-async def get_event(request: Request, tenant: ReadTenant, event_id: str) -> Response:
-    """The event with the envelope's names, its position and when it was recorded.
+async def get_event(request: Request, tenant: ReadTenant, event_id: str, as_of: AsOfText = None) -> Response:
+    """The event with the envelope's names, its position and when it was recorded; as of an earlier position, none.
 
     An id that ends in `/lineage` cannot be told from a lineage here: list its session.
     """
+    moment = parse_as_of(as_of)
     event = await find_event(services_of(request).resources.ledger, tenant, event_id)
+    if moment is not None and not moment.includes(event.position):
+        raise UnknownThing("event", event_id)
     return json_response(event_json(event))
-
-
-def parse_position(field: str, text: str | None) -> Position | None:
-    """A position from outside. Raises InvalidInput naming the field."""
-    if text is None:
-        return None
-    try:
-        return Position.parse(text)
-    except ValueError as error:
-        remedy = "send a position or cursor that this service returned"
-        raise InvalidInput([FieldProblem(f"/{field}", str(error), remedy, "position")]) from error
 
 
 async def find_event(ledger: Ledger, tenant: Tenant, event_id: str) -> LedgerEvent:

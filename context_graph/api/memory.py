@@ -13,9 +13,9 @@ from context_graph.api import answer_shapes as shapes
 from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
 from context_graph.api.bodies import described, read_model
-from context_graph.api.events import parse_position
+from context_graph.api.moments import parse_as_of, parse_position
 from context_graph.api.problems import answers
-from context_graph.api.readings import named_filters, parse_as_of
+from context_graph.api.readings import named_filters
 from context_graph.api.rendering import json_response, search_json, served_json
 from context_graph.api.services import services_of
 from context_graph.domain.query import Intent

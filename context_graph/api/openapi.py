@@ -64,6 +64,7 @@ def _operation(operation: dict[str, Any]) -> None:
     operation.setdefault("parameters", []).append(_REQUEST_ID_SENT)
     if "HTTPValidationError" in str(operation["responses"].get("422")):
         operation["responses"]["422"] = documented(INVALID)[INVALID.status]
+    operation["responses"].setdefault("422", documented(INVALID)[INVALID.status])  # of parameters that are not there
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})
         headers[HEADER] = {"$ref": "#/components/headers/RequestId"}

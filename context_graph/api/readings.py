@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from context_graph.api.events import parse_position
+from context_graph.api.moments import parse_as_of, parse_position
 from context_graph.domain.filters import NO_FILTERS, Filters, moment, parse
 from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
@@ -59,22 +59,6 @@ class Paged(Reading):
     cursor: str | None = Field(
         default=None, max_length=MAX_CURSOR, description="page.next_cursor; the rest of the query as before"
     )
-
-
-def parse_as_of(text: str | None) -> AsOf | None:
-    """A position, or a time of recording. Raises InvalidInput."""
-    if text is None:
-        return None
-    try:
-        position = Position.parse(text)
-        return AsOf(position.ms, position)
-    except ValueError:
-        try:
-            return AsOf(moment(text))
-        except ValueError as error:
-            detail = f"{text!r} is neither a position nor a time: {error}"
-            remedy = "send a position this service returned, or RFC 3339 with an offset"
-            raise InvalidInput([FieldProblem("/as_of", detail, remedy, "as-of")]) from error
 
 
 def parse_time(name: str, text: str | None) -> int | None:

@@ -9,13 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 from context_graph.api import graph_shapes as shapes
 from context_graph.api import problems
 from context_graph.api.auth import ReadTenant
+from context_graph.api.moments import AsOfText, parse_as_of
 from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
-from context_graph.api.rendering import json_response
+from context_graph.api.rendering import as_of_json, json_response
 from context_graph.api.services import services_of
 from context_graph.domain.document import Document
 from context_graph.domain.event import iso
 from context_graph.domain.keywords import keywords_of
+from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.similar import THRESHOLD, SimilarEvents, similar_events
 from context_graph.store.queries import Searcher
 
@@ -32,22 +34,27 @@ async def get_similar(
     request: Request,
     tenant: ReadTenant,
     event_id: str,
+    *,
     limit: Annotated[int, Query(ge=1, le=50, description="events in the answer beside this one")] = 10,
     threshold: Annotated[float, Query(ge=0, le=1, description="least cosine similarity")] = THRESHOLD,
+    as_of: AsOfText = None,
 ) -> Response:
     """SIMILAR_TO edges from an event to those nearest in meaning, later ones included; nearest first.
 
     `meta.complete` is false while the event has no vector yet.
     """
+    moment = parse_as_of(as_of)
     services = services_of(request)
     resources = services.resources
     searcher = Searcher(resources.derived_redis, resources.generations.live)
     with services.metrics.timed("similar"):
-        found = await similar_events(resources.index, searcher, tenant, event_id, limit=limit, threshold=threshold)
-    return json_response(_similar(found))
+        found = await similar_events(
+            resources.index, searcher, tenant, event_id, limit=limit, threshold=threshold, as_of=moment
+        )
+    return json_response(_similar(found, moment))
 
 
-def _similar(found: SimilarEvents) -> dict[str, Any]:
+def _similar(found: SimilarEvents, as_of: AsOf | None) -> dict[str, Any]:
     nodes = {found.event.id: _node(found.event, "asked for", 0, {})}
     for one in found.near:
         nodes[one.document.id] = _node(one.document, "similar in meaning", 1, {"similarity": round(one.score, 4)})
@@ -61,7 +68,7 @@ def _similar(found: SimilarEvents) -> dict[str, Any]:
         }
         for one in found.near
     ]
-    meta = {"root": found.event.id, "complete": found.ready}
+    meta = {"root": found.event.id, "complete": found.ready, "as_of": as_of_json(as_of)}
     return {"nodes": nodes, "edges": edges, "page": {"next_cursor": None}, "meta": meta}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
+from context_graph.domain.leap_seconds import without_leap_second
 from context_graph.errors import FieldProblem, InvalidInput
 
 Operator = Literal["eq", "ne", "any", "all", "gt", "gte", "lt", "lte", "between"]
@@ -160,7 +161,7 @@ def moment(value: object) -> int:
     """Milliseconds UTC of an RFC 3339 time with an offset, of a year from 1 to 9999 in UTC. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("a time is a string")
-    parsed = datetime.fromisoformat(value.upper().replace(" ", "T"))
+    parsed = datetime.fromisoformat(without_leap_second(value.upper().replace(" ", "T")))
     if parsed.tzinfo is None:
         raise ValueError(f"{value!r} has no offset")
     try:

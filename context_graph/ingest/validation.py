@@ -7,7 +7,7 @@ RFC 3339 strings with an offset, because a naive time or a bare number is a gues
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -33,6 +33,7 @@ from context_graph.domain.event import (
     Status,
     iso,
 )
+from context_graph.domain.leap_seconds import without_leap_second
 from context_graph.domain.text import SUMMARY_ID_PREFIX
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.ingest.exact_json import large_integer
@@ -135,7 +136,7 @@ class Validator:
         try:
             event = EventIn.model_validate(raw)
         except ValidationError as error:
-            raise InvalidInput([field_problem(details) for details in error.errors(include_url=False)]) from error
+            raise InvalidInput(problems_of(error, known=EventIn.model_fields)) from error
         problems: list[FieldProblem] = []
         occurred_at = self._time("occurred_at", event.occurred_at, problems)
         ended_at = None if event.ended_at is None else self._time("ended_at", event.ended_at, problems)
@@ -172,7 +173,7 @@ class Validator:
             problems.append(_time_problem(field, f"{text!r} has no offset, so the moment it means is unknown", "naive"))
             return 0
         try:
-            moment = datetime.fromisoformat(text.upper())
+            moment = datetime.fromisoformat(without_leap_second(text.upper()))
         except ValueError as error:
             problems.append(_time_problem(field, f"{text!r} is not a time: {error}"))
             return 0
@@ -255,10 +256,10 @@ def _time_problem(field: str, detail: str, code: str = "time") -> FieldProblem:
     return FieldProblem(f"/{field}", detail, "send RFC 3339 with an offset, such as 2026-09-01T09:30:00Z", code)
 
 
-def problems_of(error: ValidationError | list[Any], prefix: str = "") -> list[FieldProblem]:
+def problems_of(error: ValidationError | list[Any], prefix: str = "", known: Iterable[str] = ()) -> list[FieldProblem]:
     """Field problems of a pydantic error, for other request bodies; `prefix` is put before each pointer."""
     found = error.errors(include_url=False) if isinstance(error, ValidationError) else error
     return [
         FieldProblem(prefix + problem.pointer, problem.detail, problem.remedy, problem.code)
-        for problem in map(field_problem, found)
+        for problem in (field_problem(details, known) for details in found)
     ]

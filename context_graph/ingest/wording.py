@@ -6,6 +6,8 @@ sentence for each kind of fault, with the bound that was passed; what a pattern 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -61,8 +63,13 @@ _FORMS: dict[str, tuple[str, str]] = {
 _PRINTABLE = ("it has control characters", "send printable characters")
 
 
-def field_problem(details: ErrorDetails) -> FieldProblem:
-    """A fault that pydantic found, in words for whoever sent it."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was likely meant; None when none is near."""
+    return next(iter(get_close_matches(name.lower(), known, n=1)), None)
+
+
+def field_problem(details: ErrorDetails, known: Iterable[str] = ()) -> FieldProblem:
+    """A fault that pydantic found, in words for whoever sent it; `known`: fields at the top."""
     location = [str(part).replace("~", "~0").replace("/", "~1") for part in details["loc"]]
     pointer = "/" + "/".join(location) if location else ""
     code, field = details["type"], location[0] if location else ""
@@ -70,6 +77,9 @@ def field_problem(details: ErrorDetails) -> FieldProblem:
         return FieldProblem(pointer, _plain(details["msg"]), _TIME, code)
     if code == "string_pattern_mismatch":
         return FieldProblem(pointer, *_FORMS.get(field, _PRINTABLE), code)
+    near = nearest(str(details["loc"][0]), known) if code == "extra_forbidden" and len(location) == 1 else None
+    if near is not None:
+        return FieldProblem(pointer, _WORDS[code][0], f"did you mean {near}?", code)
     return FieldProblem(pointer, *_said(code, details), code)
 
 

@@ -15,6 +15,7 @@ from context_graph.domain.document import Document
 from context_graph.domain.filters import Filters, TagCondition
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.errors import UnknownThing
+from context_graph.retrieval.request import AsOf
 from context_graph.store.index import Index
 from context_graph.store.queries import Searcher
 
@@ -45,22 +46,45 @@ class SimilarEvents:
 
 
 async def similar_events(
-    index: Index, searcher: Searcher, tenant: Tenant, event_id: str, *, limit: int, threshold: float = THRESHOLD
+    index: Index,
+    searcher: Searcher,
+    tenant: Tenant,
+    event_id: str,
+    *,
+    limit: int,
+    threshold: float = THRESHOLD,
+    as_of: AsOf | None = None,
 ) -> SimilarEvents:
-    """Events of all the tenant's partitions, at most `limit`, none below `threshold`. Raises UnknownThing."""
+    """Events of all the tenant's partitions that were there, at most `limit`, none below `threshold`.
+
+    Raises UnknownThing, also for an event that came later than `as_of`.
+    """
     partition, event = await _find(index, tenant, event_id)
+    if as_of is not None and not as_of.includes(event.position):
+        raise UnknownThing("event", event_id)
     [answer] = await index.read_answers(partition, [event_id])
     if answer is None:
         return SimilarEvents(event, (), False)
     wanted = (limit + 1) * _PASSAGES
-    found = await asyncio.gather(*(searcher.near(p, answer.vector, _EVENTS, wanted) for p in tenant.partitions))
+    found = await asyncio.gather(
+        *(searcher.near(p, answer.vector, _EVENTS, wanted, _until(as_of, p)) for p in tenant.partitions)
+    )
     near: list[Similar] = []
     for place, scores in zip(tenant.partitions, found, strict=True):
         ids = [one for one, score in scores.items() if score >= threshold and one != event_id]
         documents = await index.read_documents(place, ids)
-        near += [Similar(d.document, scores[d.document.id]) for d in documents if d is not None]
+        near += [
+            Similar(d.document, scores[d.document.id])
+            for d in documents
+            if d and (as_of is None or as_of.includes(d.document.position))
+        ]
     near.sort(key=lambda one: (-one.score, one.document.position.sort_key))
     return SimilarEvents(event, tuple(near[:limit]), True)
+
+
+def _until(as_of: AsOf | None, partition: Partition) -> int | None:
+    """The index knows of a position no more than its millisecond."""
+    return None if as_of is None else as_of.last(partition.bucket).ms
 
 
 async def _find(index: Index, tenant: Tenant, event_id: str) -> tuple[Partition, Document]:

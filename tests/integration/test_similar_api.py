@@ -35,7 +35,7 @@ async def test_an_edge_is_seen_from_both_ends_and_when_the_other_came_later(http
     everything = await similar(http, "e0", threshold=0)
     assert everything["edges"][0]["target"] == "e2"
     assert "e0" not in [edge["target"] for edge in everything["edges"]]
-    assert everything["meta"] == {"root": "e0", "complete": True}
+    assert everything["meta"] == {"root": "e0", "complete": True, "as_of": None}
     assert len((await similar(http, "e0", threshold=0, limit=1))["edges"]) == 1
 
 
