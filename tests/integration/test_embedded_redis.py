@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from context_graph.local.redis_server import (
     running_url,
     until_answering,
 )
-from context_graph.store.connection import open_redis
+from context_graph.store.connection import RedisClient, open_redis
 from context_graph.store.readiness import read_redis_facts, wait_until_ready
 from tests.waiting import until
 
@@ -58,6 +59,31 @@ async def test_it_starts_with_search_and_a_configuration_that_is_safe(tmp_path: 
         assert facts.fsync == "everysec"
         assert facts.eviction == "noeviction"
         assert await client.config_get("bind") == {"bind": "127.0.0.1"}
+
+
+async def test_vectors_are_allocated_in_blocks_that_waste_little(tmp_path: Path) -> None:
+    """A block of 1,024 vectors, the module's own, is a few bytes above a size class and takes the next one."""
+    count, vector = 4000, bytes(2 * 384)
+    shape = ("TYPE", "FLOAT16", "DIM", 384, "DISTANCE_METRIC", "COSINE", "EF_CONSTRUCTION", 2)
+    took: dict[str, float] = {}
+    for blocks in ("bounded", "its own"):
+        async with embedded_redis(tmp_path / blocks) as redis, open_redis(redis.url) as client:
+            command: Callable[..., Awaitable[object]] = client.execute_command
+            if blocks == "its own":
+                await command("FT.CONFIG", "SET", "VSS_MAX_RESIZE", 0)
+            empty = await _allocated(client)
+            await command("FT.CREATE", "i", "PREFIX", 1, "v:", "SCHEMA", "x", "VECTOR", "HNSW", len(shape), *shape)
+            pipe = client.pipeline(transaction=False)
+            for number in range(count):
+                pipe.hset(f"v:{number}", "x", vector)
+            await pipe.execute()
+            took[blocks] = (await _allocated(client) - empty) / count
+    assert took["bounded"] < took["its own"] - 80, took
+
+
+async def _allocated(client: RedisClient) -> int:
+    facts = await client.info("memory")
+    return int(facts["used_memory"]) - int(facts["mem_clients_normal"]) - int(facts["mem_aof_buffer"])
 
 
 @pytest.mark.parametrize("durability", ["durable", "replicated"])
