@@ -12,7 +12,9 @@ from context_graph.domain.event import (
     FACT_SUPERSEDED_TYPE,
     FACT_TYPE,
     FEEDBACK_TYPE,
+    FORGOTTEN_TYPE,
     PINNED_TYPE,
+    RECALLED_TYPE,
     RECEIPT_TYPE,
     SERVICE_SESSION,
     SUMMARY_TYPE,
@@ -60,8 +62,11 @@ def _fold_derived(delta: GraphDelta, event: LedgerEvent) -> None:
     """Derived events are no part of what happened: they stand on no timeline and are nobody's effects.
 
     Their nodes name no person, who would not be found by a timeline when that person is erased; but for those of
-    facts, which have lists of their own.
+    facts, which have lists of their own. What is forgotten or recalled is told by the decisions' rows: these have no
+    nodes, else forgetting would leave more nodes the longer it goes on.
     """
+    if event.envelope.event_type in (FORGOTTEN_TYPE, RECALLED_TYPE):
+        return
     delta.events[event.envelope.event_id] = replace(node_of(event), user_id=None)
     fold_more = _DERIVED.get(event.envelope.event_type)
     if fold_more is not None:

@@ -25,7 +25,7 @@ from context_graph.store.ledger import Ledger
 _PAGE = 1000
 _OF_AN_EVENT = frozenset((EVENT, DOCUMENT, VECTOR, ENTITIES))
 _OF_A_SUMMARY = SUMMARY_ID_PREFIX + session_scope("")
-_TAKEN_FROM = ("agent:", "tool:")  # timelines; those of sessions and people stay
+_TAKEN_FROM = ("agent:", "tool:", "user:")  # timelines; those of sessions stay
 
 
 async def read_decisions(ledger: Ledger, partition: Partition, until: Position) -> dict[str, Decisions]:
@@ -44,7 +44,7 @@ async def read_decisions(ledger: Ledger, partition: Partition, until: Position) 
 def without_forgotten(
     events: Sequence[LedgerEvent], facts: Iterable[Fact], known: dict[str, Decisions]
 ) -> Iterator[Fact]:
-    """The facts of these events that stay. An agent or a tool is listed while an event of it is there."""
+    """The facts of these events that stay. Agents, tools and people are listed while an event of theirs is there."""
     gone, members, alive = set[str](), set[str](), set[str]()
     for event in events:
         envelope = event.envelope
@@ -53,7 +53,7 @@ def without_forgotten(
             gone.add(envelope.event_id)
             members.add(event.position.sort_key + envelope.event_id)
         elif not envelope.is_derived:
-            alive |= {f"agent:{envelope.agent_id}", f"tool:{envelope.tool_name}"}
+            alive |= {f"agent:{envelope.agent_id}", f"tool:{envelope.tool_name}", f"user:{envelope.user_id}"}
     for fact in facts:
         owner, _, member = fact.name.partition("\0")
         decided = _deciding(fact, known)

@@ -17,7 +17,7 @@ from context_graph.domain.learned import LearnedFact, Supersession
 from context_graph.domain.position import Position
 
 # Changes when the same events would give another graph; a rebuild then fills a new generation.
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 TimelineKind = Literal["session", "agent", "user", "tool", "entity"]
 ReceiptsOf = Literal["event", "session", "agent", "user"]
 Verdict = Literal[1, 0, -1]

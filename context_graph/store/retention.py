@@ -7,7 +7,7 @@ its tier. The marks are derived: lost with their generation, they cost one look 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import orjson
@@ -142,7 +142,7 @@ class RetentionStore:
         keys = await self._graph.keys(partition)
         pipe = self._redis.pipeline(transaction=False)
         for session_id, mark in marks.items():
-            pipe.hset(keys.retention(session_id), "mark", orjson.dumps(asdict(mark)))
+            pipe.hset(keys.retention(session_id), "mark", orjson.dumps(astuple(mark)))
         with store_errors("remembering sessions"):
             if marks:
                 await pipe.execute()
@@ -235,4 +235,6 @@ class RetentionStore:
 
 
 def _mark(raw: bytes | None) -> Mark | None:
-    return None if raw is None else Mark(**orjson.loads(raw))
+    """None too for one that an earlier version wrote, by the names of its fields: the session is looked at."""
+    numbers: Any = None if raw is None else orjson.loads(raw)
+    return Mark(*numbers) if isinstance(numbers, list) else None

@@ -30,7 +30,6 @@ from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.store import documents as fields
-from context_graph.store import sealing
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.dead_letters import DeadLetter, DeadLetters
 from context_graph.store.decision_sweep import DecisionSweep
@@ -39,6 +38,7 @@ from context_graph.store.generations import Generations
 from context_graph.store.index import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
 from context_graph.store.learned_records import LearnedSweep
+from context_graph.store.sweeping_clear import ClearText
 from context_graph.store.sweeping_records import RecordSweep
 from context_graph.store.sweeping_scopes import ScopeSweep
 
@@ -84,6 +84,7 @@ class Sweeper:
         self._decisions = DecisionSweep(ledger, derived)
         self._learned = LearnedSweep(derived)
         self._scopes = ScopeSweep(ledger, derived)
+        self._clear = ClearText(ledger, derived)
         scripts = files("context_graph.store").joinpath("lua")
         self._settle = derived.register_script(scripts.joinpath("settle_timeline.lua").read_text())
         self._drop = derived.register_script(scripts.joinpath("drop_if_older.lua").read_text())
@@ -152,6 +153,10 @@ class Sweeper:
         else:
             sessions: Any = await self._derived.zrange(keys.sessions_of(subject.id), 0, -1)
             tally.sessions |= {session.decode() for session in sessions}  # forgotten events do not name theirs any more
+            forgotten = await self._clear.forgotten_of(keys, subject.id, sorted(tally.sessions))
+            for position in forgotten:
+                tally.touch(position)
+            tally.in_clear |= forgotten
         await self._by_timeline(partition, keys, subject, tally)
         for index, prefix in (
             (keys.text_index, keys.document_prefix),
@@ -163,13 +168,11 @@ class Sweeper:
         """Oldest first; the timeline itself stays until the end, so that an interrupted sweep finds the same again."""
         timeline, start = keys.timeline(subject.kind, subject.id), 0
         while members := cast("list[bytes]", await self._derived.zrange(timeline, start, start + _PAGE - 1)):
-            ids = []
-            for member in members:
-                position, event_id = split_member(partition.bucket, member.decode())
+            read = [split_member(partition.bucket, member.decode()) for member in members]
+            for position, _ in read:
                 tally.touch(position)
-                ids.append((event_id, position.sort_key))
-            await self._count_clear(partition, [Position.of_sort_key(partition.bucket, at) for _, at in ids], tally)
-            await self._remove(keys, subject, dict(ids), tally)
+            tally.in_clear |= await self._clear.among(partition, [position for position, _ in read])
+            await self._remove(keys, subject, {event_id: at.sort_key for at, event_id in read}, tally)
             start += len(members)
 
     async def _by_index(self, keys: GraphKeys, subject: Subject, tally: _Tally, index: str, prefix: str) -> None:
@@ -297,15 +300,6 @@ class Sweeper:
         held: Any = await self._ledger.hmget(PartitionKeys(partition).vault, tags) if tags else []
         erased = {tag for tag, key in zip(tags, held, strict=True) if key is None}
         return [letter for letter in page if erased.intersection(letter.subjects) or letter.event_id in tally.ids]
-
-    async def _count_clear(self, partition: Partition, positions: Sequence[Position], tally: _Tally) -> None:
-        """Events from before sealing was on: they are hidden, but their bytes stay in the stream."""
-        pipe = self._ledger.pipeline(transaction=False)
-        for position in positions:
-            pipe.xrange(PartitionKeys(partition).ledger, position.stream_id, position.stream_id)
-        for position, entries in zip(positions, await pipe.execute(), strict=True):
-            if any(not sealing.is_sealed(values.get(b"e", b"")) for _, values in entries):
-                tally.in_clear.add(position)
 
 
 def _found(event_id: str, known: str | None, node: Any, vector_at: bytes | None, document: Any) -> _Found:

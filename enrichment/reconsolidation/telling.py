@@ -30,7 +30,7 @@ def most_telling(texts: Sequence[str], count: int) -> list[int]:
         half = len(texts) // 2
         first = most_telling(texts[:half], count * half // len(texts))
         return first + [half + i for i in most_telling(texts[half:], count - len(first))]
-    stems = [_stated(text) for text in texts]
+    stems = [stated(text) for text in texts]
     holders = Counter(stem for held in stems for stem in held)
     weights = {stem: math.log((len(texts) + 1) / held) for stem, held in holders.items()}
     covered: Counter[str] = Counter()
@@ -44,6 +44,7 @@ def most_telling(texts: Sequence[str], count: int) -> list[int]:
     return taken
 
 
-def _stated(text: str) -> frozenset[str]:
+def stated(text: str) -> frozenset[str]:
+    """The stems of what a text states."""
     stated = (part for part in _END.split(text) if not part.rstrip().endswith(("?", "？")))
     return frozenset(word[:_STEM] for part in stated for word in terms(part) if word not in STOP_WORDS)

@@ -9,10 +9,14 @@ from dataclasses import replace
 import pytest
 
 from context_graph.bootstrap import Resources
+from context_graph.domain.erasure import Subject
 from context_graph.domain.event import Envelope, EventId, LedgerEvent, SessionId, TenantId
 from context_graph.domain.forgetting import pin_event
 from context_graph.domain.partition import Partition
+from context_graph.store import codec
 from context_graph.store.forgotten import Forgotten
+from context_graph.store.ledger import Appendable
+from context_graph.store.sweeping import Sweeper
 from tests.forgetting import append, decided, derive, everything, stages
 from tests.graph_state import State, graph_state
 
@@ -65,7 +69,8 @@ async def test_forgotten_events_leave_graph_and_index_and_their_places_stay(reso
     assert "effects:a-0" not in state
     assert members(state, "effects:a-3") == {"a-4"}
     assert members(state, "timeline:session:a") == {f"a-{i}" for i in range(8)}
-    assert members(state, "timeline:user:lena") >= {f"a-{i}" for i in range(8)}
+    assert members(state, "timeline:user:lena") == {f"a-{i}" for i in range(4, 8)} | {"b-0", "b-1", "b-2"}
+    assert not [key for key in state if key.startswith("event:forgotten-")]
     for i in range(4):
         found = await resources.ledger.get(HERE, f"a-{i}")
         assert found is not None
@@ -136,3 +141,21 @@ async def test_nothing_is_embedded_that_is_known_to_be_forgotten(resources: Reso
     calls = (await resources.derived_redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     await enrichment.handle(HERE, [event for event in events if event.envelope.session_id == "a"])
     assert (await resources.derived_redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == calls
+
+
+async def test_an_erasure_counts_forgotten_events_in_the_clear(resources: Resources) -> None:
+    """From before sealing was on: their bytes stay, and the certificate says how many, though no timeline has them."""
+    told = [said("a", i) for i in range(4)] + [replace(said("a", 9), user_id="omar")]
+    await resources.ledger.append(
+        HERE, [Appendable(e.event_id, e.session_id, codec.encode(e), clear=True) for e in told]
+    )
+    known = await everything(resources, HERE)
+    await append(resources, HERE, [decided(known[:3], forgotten=True, occurred_at=0)])
+    await derive(resources, HERE)
+    last = await resources.ledger.last(HERE)
+    assert last is not None
+    sweeper = Sweeper(resources.ledger_redis, resources.derived_redis, resources.generations)
+    removal = await sweeper.sweep(HERE, Subject("user", "lena"), last)
+    assert removal.left_in_clear == 4
+    assert (removal.first, removal.last) == (str(known[0].position), str(known[3].position))
+    assert not any(key.startswith("timeline:user:lena") for key in await graph_state(resources.derived_redis, HERE))
