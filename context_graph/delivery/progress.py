@@ -9,7 +9,7 @@ from context_graph.delivery.source import Source
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage, StageLimits, StageProgress
 from context_graph.settings import DeliverySettings
-from context_graph.store.groups import GroupState
+from context_graph.store.group_state import GroupState
 from context_graph.store.ledger import Ledger
 
 

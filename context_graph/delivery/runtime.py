@@ -46,7 +46,7 @@ from context_graph.delivery.source import Delivery, Handler, Partitions, Source,
 from context_graph.domain.partition import Partition
 from context_graph.domain.stages import Stage
 from context_graph.errors import ConfigurationError, PartlyDone, PermanentError, StoreUnavailable, TemporaryError
-from context_graph.store.groups import Wakes
+from context_graph.store.wakes import Wakes
 
 _LONGEST_BACKOFF = 30.0  # seconds
 

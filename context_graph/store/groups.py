@@ -8,25 +8,23 @@ hold it any more: Redis would drop such an entry silently, here it is told (`gro
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import time
 from typing import Any
 
-import orjson
 from redis.exceptions import ResponseError
 
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.entries import Entry, entry_of_flat
+from context_graph.store.group_state import GroupState, is_absence, read_state
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
 from context_graph.store.scripts import PipelinedScript
+from context_graph.store.wakes import Wakes
 from context_graph.store.worker_reports import WorkerReports
-
-_IN_HAND = 4096  # entries delivered once more that are looked through for the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +38,6 @@ class Orphan:
     deliveries: int
     entry: Entry | None
     own: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GroupState:
-    """How far a group is in a partition: `lag` entries undelivered, `pending` delivered but not acknowledged.
-
-    `again`: entries that are to be delivered once more (re-driven, found in the archive, or done in part); `taken`: of
-    these in somebody's hand. `parked`: those that wait behind a failed one of their session. `gaps`: what was trimmed
-    unread and is not made good yet, in words; `gap_problems`: the same where that does not go on, and why.
-    `unfinished`: the first position that is to be delivered once more, or that was trimmed unread.
-    """
-
-    lag: int
-    pending: int
-    oldest_pending_ms: int | None
-    first_pending: Position | None
-    last_delivered: Position | None
-    consumers: int
-    again: int = 0
-    taken: int = 0
-    parked: int = 0
-    gaps: tuple[str, ...] = ()
-    gap_problems: tuple[str, ...] = ()
-    unfinished: Position | None = None
-
-    def has_passed(self, position: Position) -> bool:
-        """Whether the group has finished everything up to and including `position`."""
-        if self.last_delivered is None or self.last_delivered < position:
-            return False
-        return all(first is None or first > position for first in (self.first_pending, self.unfinished))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +200,7 @@ class Groups:
             try:
                 await self._redis.xgroup_destroy(keys.ledger, group)
             except ResponseError as error:
-                if not _is_absence(error) and "requires the key to exist" not in str(error):
+                if not is_absence(error) and "requires the key to exist" not in str(error):
                     raise
             await self._redis.unlink(
                 keys.again(group), keys.tries(group), keys.parked(group), keys.gaps(group), keys.held(group)
@@ -260,61 +228,14 @@ class Groups:
             try:
                 groups: Any = await self._redis.xinfo_groups(PartitionKeys(partition).ledger)
             except ResponseError as error:
-                if not _is_absence(error):
+                if not is_absence(error):
                     raise
                 return []
         return [group["name"].decode() for group in groups]
 
     async def state(self, partition: Partition, group: str) -> GroupState:
         """How far the group is. A group that does not exist yet has the whole ledger before it."""
-        keys = PartitionKeys(partition)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.xinfo_groups(keys.ledger)
-        pipe.xpending_range(keys.ledger, group, "-", "+", 1)
-        pipe.xlen(keys.ledger)
-        pipe.zcard(keys.again(group))
-        pipe.zrangebyscore(keys.again(group), f"({_now_ms()}", "+inf", start=0, num=_IN_HAND)
-        pipe.zrange(keys.again(group), 0, 0)  # of those of one score, as all are that wait, the first by position
-        pipe.zcard(keys.parked(group))
-        pipe.hgetall(keys.gaps(group))
-        with store_errors("reading a group's state"):
-            groups, pending, length, again, taken, due, parked, gaps = await pipe.execute(raise_on_error=False)
-            for answer in (groups, pending, length, again, taken, due, parked, gaps):
-                if isinstance(answer, Exception) and not _is_absence(answer):
-                    raise answer
-        mine = [g for g in groups if g["name"] == group.encode()] if isinstance(groups, list) else []
-        if not mine:
-            return GroupState(length if isinstance(length, int) else 0, 0, None, None, None, 0)
-        info = mine[0]
-        first = pending[0] if isinstance(pending, list) and pending else None
-        bucket = partition.bucket
-        last = Position.of_stream_id(bucket, info["last-delivered-id"].decode())
-        open_gaps = [_Gap.of(bucket, raw) for raw in gaps.values()]
-        worked_on = [Position.of_sort_key(bucket, raw.decode()) for raw in [*taken, *due]] + [
-            gap.after for gap in open_gaps
-        ]
-        return GroupState(
-            lag=await self._undelivered(keys.ledger, info, last) + sum(gap.left for gap in open_gaps),
-            pending=int(info["pending"]),
-            oldest_pending_ms=int(first["time_since_delivered"]) if first else None,
-            first_pending=Position.of_stream_id(bucket, first["message_id"].decode()) if first else None,
-            last_delivered=last,
-            consumers=int(info["consumers"]),
-            again=again,
-            taken=len(taken),
-            parked=parked,
-            gaps=tuple(gap.words for gap in open_gaps if not gap.problem),
-            gap_problems=tuple(f"{gap.words}: {gap.problem}" for gap in open_gaps if gap.problem),
-            unfinished=min(worked_on, default=None),
-        )
-
-    async def _undelivered(self, key: str, info: Any, last: Position) -> int:
-        """The lag; where Redis does not know it (an entry was deleted), 1 for any number above 0."""
-        if info["lag"] is not None:
-            return int(info["lag"])
-        with store_errors("reading the end of the ledger"):
-            behind: Any = await self._redis.xrange(key, f"({last.stream_id}", "+", count=1)
-        return len(behind)
+        return await read_state(self._redis, partition, group)
 
     async def members(self, partition: Partition, group: str) -> Members:
         """The group's living members (those with a heartbeat), and how long ago one of them last took events."""
@@ -330,7 +251,7 @@ class Groups:
             try:
                 found: Any = await self._redis.xinfo_consumers(PartitionKeys(partition).ledger, group)
             except ResponseError as error:
-                if not _is_absence(error):
+                if not is_absence(error):
                     raise
                 return []
         return list(found)
@@ -342,49 +263,6 @@ class Groups:
             with store_errors("subscribing to the ledger"):
                 await pubsub.subscribe(WAKE_CHANNEL)
             yield Wakes(pubsub)
-
-
-class Wakes:
-    """News that something was appended; several appends may be one piece of news."""
-
-    def __init__(self, pubsub: Any) -> None:
-        self._pubsub = pubsub
-
-    async def wait(self, seconds: float) -> None:
-        """Return at the next notification, or after `seconds`."""
-        with store_errors("waiting for news"):
-            try:
-                async with asyncio.timeout(seconds):
-                    while True:
-                        message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=seconds)
-                        if message is not None:
-                            break
-            except TimeoutError:
-                return
-            # One wake-up answers for all that arrived with it.
-            while await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0) is not None:
-                continue
-
-
-def _is_absence(error: Exception) -> bool:
-    return isinstance(error, ResponseError) and ("no such key" in str(error) or "NOGROUP" in str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """What `group_read.lua` noted: `left` events are missing behind `after`, at least 1 where it is unknown."""
-
-    after: Position
-    left: int
-    words: str
-    problem: str
-
-    @classmethod
-    def of(cls, bucket: int, raw: bytes) -> _Gap:
-        known: Any = orjson.loads(raw)
-        left = max(known["expected"] - known["found"], 1)
-        words = f"{left:,} events behind {known['after']} were trimmed unread"
-        return cls(Position.of_stream_id(bucket, known["after"]), left, words, known["problem"])
 
 
 def _now_ms() -> int:

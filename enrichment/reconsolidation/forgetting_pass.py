@@ -12,46 +12,39 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import structlog
 
 from context_graph.bootstrap import Resources
 from context_graph.delivery.recalling import Recalling
-from context_graph.domain.event import Envelope, LedgerEvent
+from context_graph.domain.event import Envelope
 from context_graph.domain.forgetting import Decisions, Place
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.retention import TIERS, ForgettingPolicy
-from context_graph.domain.stages import stages_of
-from context_graph.domain.text import searchable
 from context_graph.errors import LeaseLostError
 from context_graph.store import codec
 from context_graph.store.consolidation import ConsolidationStore
 from context_graph.store.forgotten import Forgotten
-from context_graph.store.groups import GroupState
 from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable
-from context_graph.store.retention import HeldEvent, Look, Mark, Policies, RetentionStore
+from context_graph.store.retention import Look, Mark, Policies, RetentionStore
 from enrichment.reconsolidation.chains import Chains
+from enrichment.reconsolidation.facts_reader import FactsReader
 from enrichment.reconsolidation.forgetting import (
-    EventFacts,
     ForgettingPlan,
     SessionFacts,
-    cut_like,
     due_episodes,
     next_look,
     plan_forgetting,
     room_of,
 )
 from enrichment.reconsolidation.old_summaries import Resting, decision_about, leaving
-from enrichment.reconsolidation.plan import scope_of
 from enrichment.reconsolidation.telling import most_telling
 
 LEASE = "forgetting"
 LEASE_MS = 60_000
 _TOGETHER = 200  # sessions decided about at once
-_UNKNOWN = 10  # importance of what the index does not hold: nothing is forgotten that was not looked at
 _NONE = Decisions()
 
 log = structlog.get_logger(__name__)
@@ -116,16 +109,12 @@ class _Pass:
         self._sessions = ConsolidationStore(redis, graph, resources.ledger)
         self._forgotten = Forgotten(redis, graph)
         self._pinned: set[str] = set()
-        self._states: list[GroupState] = []
-        self._held: set[str] = set()
         self._share = policy.keep_share
         self._resting: list[Resting] = []
 
     async def run(self, stop: asyncio.Event) -> Forgot:
-        groups = [stage.group for stage in stages_of(await self._resources.generations.live(self._partition.tenant))]
-        self._states = [await self._resources.groups.state(self._partition, group) for group in groups]
-        self._held = await self._store.sessions_with_dead_letters(self._partition, groups)
         self._pinned = await self._forgotten.pinned(self._partition)
+        self._reading = await FactsReader.at_now(self._resources, self._partition, self._pinned)
         if self._lease is not None:
             await self._bring_pinned_back()
         told = await self._store.told(self._partition)
@@ -156,7 +145,7 @@ class _Pass:
 
     async def _decide(self, looks: Sequence[Look], done: Forgot) -> Counter[str]:
         """Plan for some sessions, append what goes, remember what was found. Their events by tier."""
-        facts = {look.session_id: await self._facts(look.session_id) for look in looks}
+        facts = {look.session_id: await self._reading.facts(look.session_id) for look in looks}
         chained: set[str] = set()
         tenant = await self._tenant()
         partitions = (self._partition,) if tenant is None else tenant.partitions
@@ -229,77 +218,10 @@ class _Pass:
             ]
             room, events = room_of(due, self._share), [event for episode in due for event in episode.events]
             if len(events) > room > 0:
-                texts = await self._texts(events)
+                texts = await self._reading.texts(events)
                 events = [events[i] for i in await asyncio.to_thread(most_telling, texts, room)]
             kept.update(event.event_id for event in events[:room])
         return frozenset(kept)
-
-    async def _texts(self, events: Sequence[EventFacts]) -> list[str]:
-        """What these events say, as the ledger has it; nothing of one that is erased."""
-        ids = [Position.of_sort_key(self._partition.bucket, event.place.order).stream_id for event in events]
-        found = await self._resources.ledger.at(self._partition, ids)
-        texts: dict[str, str] = {e.envelope.event_id: "" if e.erased else searchable(e.envelope).text for e in found}
-        return [texts.get(event.event_id, "") for event in events]
-
-    async def _facts(self, session_id: str) -> SessionFacts:
-        held = await self._store.held(self._partition, session_id)
-        known = (await self._forgotten.of(self._partition, [session_id])).get(session_id, _NONE)
-        summary = await self._summary(session_id)
-        cited = set() if summary is None else {i for sentence in _sentences(summary) for i in sentence}
-        there = [
-            EventFacts(
-                event_id=event.event_id,
-                place=event.place,
-                since=max(event.place.occurred_at, known.recalled_at(event.place) or 0),
-                importance=_UNKNOWN if event.importance is None else event.importance,
-                uses=event.uses + (event.event_id in cited),
-                pinned=event.event_id in self._pinned,
-            )
-            for event in held
-            if not known.forgotten(event.place)
-        ]
-        order = "" if summary is None else summary.position.sort_key
-        of_summary = known.deciding_summary(order) if order else None
-        times = [max(event.place.occurred_at, known.recalled_at(event.place) or 0) for event in held]
-        covered = summary is not None and await self._covers(summary, session_id, held)
-        return SessionFacts(
-            session_id=session_id,
-            episodes=cut_like(there, [event.event_id for event in held], _firsts(summary)),
-            summary=summary.envelope.event_id if covered and summary is not None else None,
-            decided=known.known[0].order if known.known else "",
-            gone=len(held) - len(there),
-            summary_gone=of_summary is not None and of_summary.forgotten,
-            newest=max([*times, 0 if of_summary is None or of_summary.forgotten else of_summary.at]),
-        )
-
-    async def _summary(self, session_id: str) -> LedgerEvent | None:
-        """The newest summary of a session as the ledger has it, one that can be read."""
-        node = await self._resources.graph.summary(self._partition, scope_of(session_id))
-        if node is None:
-            return None
-        found = await self._resources.ledger.at(self._partition, [node.position.stream_id])
-        return found[0] if found and not found[0].erased else None
-
-    async def _covers(self, summary: LedgerEvent, session_id: str, held: Sequence[HeldEvent]) -> bool:
-        """Whether it read every event of the session, names the sources of each sentence, and nothing is on its way."""
-        last = max(event.place.order for event in held)
-        newest = Position.of_sort_key(self._partition.bucket, last)
-        if session_id in self._held or not all(state.has_passed(newest) for state in self._states):
-            return False
-        covers: Any = summary.envelope.payload.get("covers") if isinstance(summary.envelope.payload, dict) else None
-        if not isinstance(covers, dict) or not all(_sentences(summary)) or not _sentences(summary):
-            return False
-        if Position.parse(covers["last_position"]) > newest:
-            return False
-        missing = len(held) - int(covers["events"])
-        return missing == 0 or missing == await self._erased(session_id)
-
-    async def _erased(self, session_id: str) -> int:
-        """Events of a session that nobody can read any more: no summary has them."""
-        count = 0
-        async for events in self._sessions.events(self._partition, session_id):
-            count += sum(event.erased for event in events)
-        return count
 
     async def _tenant(self) -> Tenant | None:
         return await self._resources.tenants.get(self._partition.tenant)
@@ -331,19 +253,3 @@ class _Pass:
     async def _hold(self) -> None:
         if self._lease is not None and not await self._resources.leases.renew(self._lease):
             raise LeaseLostError(f"the lease on {self._partition} was lost to another worker")
-
-
-def _payload(summary: LedgerEvent | None) -> dict[str, Any]:
-    payload: Any = None if summary is None else summary.envelope.payload
-    return payload if isinstance(payload, dict) else {}
-
-
-def _sentences(summary: LedgerEvent) -> list[list[str]]:
-    """Of each sentence the events that it names."""
-    return [list(sentence["event_ids"]) for sentence in _payload(summary).get("sentences", [])]
-
-
-def _firsts(summary: LedgerEvent | None) -> set[str]:
-    """The events that begin an episode, as the summary has them; without one the session is one episode."""
-    episodes: list[dict[str, Any]] = _payload(summary).get("episodes", [])
-    return {episode["event_ids"][0] if "event_ids" in episode else episode["first"] for episode in episodes}

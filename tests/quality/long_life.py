@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ POLICY = ForgettingPolicy(
 )  # fmt: skip
 BOUNDED = replace(POLICY, keep_summaries=60)
 _EVERY = 10  # days between passes
+_MONTH = 30  # days
 _BEST = 20
 _ASKED = 1000
 _TIMED = 40  # questions whose contexts are timed at each reading
@@ -103,6 +104,7 @@ async def live(resources: Resources, partition: Partition, days: int, policy: Fo
 
 async def recall(resources: Resources, partition: Partition, days: int) -> tuple[float, float]:
     """Evidence turns, and evidence turns or a summary of their session, among the best; of old questions."""
+    await _collected(resources, partition)
     sessions = sessions_of(locomo())
     old = {(c.name, t.session): day for day, (c, turns) in enumerate(sessions[: days // 2]) for t in turns[:1]}
     turns, either, count = 0.0, 0.0, 0
@@ -145,7 +147,6 @@ async def _read(resources: Resources, partition: Partition, day: int) -> Reading
     kinds: Counter[str] = Counter()
     for name, size in zip(names, await pipe.execute(), strict=True):
         kinds[_kind(name)] += size or 0
-    await _collected(resources, partition)
     statistics = await resources.index.statistics(partition)
     tenant = await resources.tenants.ensure(partition.tenant, 1)
     retrieval, spent = retrieval_of(resources), []
@@ -294,7 +295,9 @@ def main() -> None:
             f"{name}: recall on old questions: turns {turns:.3f}, turns or their summary {either:.3f}; communities "
             f"{times.communities:.0f} ms, again {times.again:.0f} ms, related sessions {times.related:.0f} ms\n"
         )
-    _print_growth({name: readings for name, (readings, _, _) in found.items()})
+    readings = {name: life[0] for name, life in found.items()}
+    _print_months(readings)
+    _print_growth(readings)
 
 
 def _print_lives(found: dict[str, Life]) -> None:
@@ -303,6 +306,21 @@ def _print_lives(found: dict[str, Life]) -> None:
     for readings in zip(*(readings for readings, _, _ in found.values()), strict=True):
         columns = (f"{r.documents:6} {r.derived_mb:6.2f} {r.p50:5.1f}/{r.p95:5.1f}" for r in readings)
         sys.stdout.write(f"{readings[0].day:3} {readings[0].ledger:7} | {' | '.join(columns)}\n")
+
+
+def _print_months(found: dict[str, list[Reading]]) -> None:
+    """The median context of each month beside that of the first month of the same run."""
+    sys.stdout.write(f"\ncontext p50 by month, 1 = the first: {', '.join(found)}\n")
+    for month in range(1, found["without"][-1].day // _MONTH + 1):
+        columns = []
+        for readings in found.values():
+            p50 = [median(r.p50 for r in readings if _month_of(r) == number) for number in (1, month)]
+            columns.append(f"{p50[1] / p50[0]:9.2f}")
+        sys.stdout.write(f"{month:3}" + "".join(columns) + "\n")
+
+
+def _month_of(reading: Reading) -> int:
+    return -(-reading.day // _MONTH)
 
 
 def _print_growth(found: dict[str, list[Reading]]) -> None:
