@@ -7,8 +7,8 @@ from math import exp
 
 from context_graph.domain.query import Understanding
 from context_graph.domain.scoring import IMPORTANCE_WEIGHT, STRENGTH_WEIGHT, WHY_WEIGHT, strength
-from context_graph.retrieval.candidates import DocumentKey
 from context_graph.retrieval.items import Candidate, Item, Section
+from context_graph.retrieval.pool import DocumentKey
 
 _HOUR_MS = 3_600_000
 _LONGEST_SHARE = 0.25  # of the budget, for one item; characters are estimated at four a token

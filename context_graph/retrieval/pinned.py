@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from context_graph.domain.document import Document
 from context_graph.domain.partition import Tenant
 from context_graph.domain.query import terms
-from context_graph.retrieval.candidates import Ask, Candidates
+from context_graph.retrieval.candidates import Candidates
 from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.retrieval.items import Candidate
+from context_graph.retrieval.pool import Ask
 
 _LOOKED_AT = 200  # newest decisions of a partition about pins
 _MOST = 10  # events that are offered

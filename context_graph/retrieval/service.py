@@ -27,7 +27,7 @@ from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
 from context_graph.observability.metrics import Metrics
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
-from context_graph.retrieval.candidates import Ask, Candidates, Pool
+from context_graph.retrieval.candidates import Candidates
 from context_graph.retrieval.communities import Communities
 from context_graph.retrieval.deadline import CUT, Deadline
 from context_graph.retrieval.fact_edges import FactEdges
@@ -40,6 +40,7 @@ from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.older_summaries import OlderSummaries, Wanted
 from context_graph.retrieval.pack import Packed, pack
 from context_graph.retrieval.pinned import Pinned
+from context_graph.retrieval.pool import Ask, Pool
 from context_graph.retrieval.profile import Profile
 from context_graph.retrieval.query_vectors import EmbedderOf, QueryVectors
 from context_graph.retrieval.receipts import people_of, receipt_of
