@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,18 +16,20 @@ from context_graph.api.auth import ReadTenant
 from context_graph.api.bodies import described, read_model
 from context_graph.api.moments import parse_as_of, parse_position
 from context_graph.api.problems import answers
-from context_graph.api.readings import named_filters
+from context_graph.api.readings import named_filters, read_cursor, refused, write_cursor
 from context_graph.api.rendering import json_response, search_json, served_json
-from context_graph.api.services import services_of
+from context_graph.api.services import Services, services_of
+from context_graph.domain.partition import Tenant
+from context_graph.domain.position import Position
 from context_graph.domain.query import Intent
-from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
-from context_graph.retrieval.request import ContextQuery, SearchQuery
+from context_graph.retrieval.request import MARK_BYTES, AsOf, ContextQuery, SearchQuery, mark
+from context_graph.retrieval.service import Found
 from context_graph.retrieval.waiting import WaitFor
 
 router = APIRouter(prefix="/v1", tags=["memory"])
 
-_CURSOR = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
+_LONGEST_CURSOR = 32_768  # characters: it names what earlier pages held
 _DEEPEST = 1000  # results of each channel that a search ranks and pages through
 
 WaitForField = Annotated[
@@ -94,7 +97,11 @@ class SearchIn(BaseModel):
     min_position: str | None = None
     wait_ms: int = Field(default=5000, ge=0, le=60_000)
     wait_for: WaitForField = "vectors"
-    cursor: str | None = Field(default=None, max_length=64)
+    cursor: str | None = Field(
+        default=None,
+        max_length=_LONGEST_CURSOR,
+        description="page.next_cursor; the rest as before. Later pages are as of the first one",
+    )
 
 
 _ASKED = (problems.INVALID, *problems.BODY, problems.MODEL)
@@ -145,23 +152,25 @@ async def post_context(request: Request, tenant: ReadTenant) -> Response:
 async def post_search(request: Request, tenant: ReadTenant) -> Response:
     """Documents by meaning, by words, or both; best first, with the score of each channel."""
     body = await read_model(request, SearchIn)
-    offset, depth = _page(body.cursor)
+    asked = ["search", body.model_dump(exclude={"limit", "cursor", "min_position", "wait_ms", "wait_for"})]
+    then, depth, seen = _page(read_cursor(tenant, asked, body.cursor))
     query = SearchQuery(
         query=body.query,
         mode=body.mode,
         limit=body.limit,
         filters=named_filters(body.filters),
-        as_of=parse_as_of(body.as_of),
+        as_of=parse_as_of(body.as_of) or then,
         min_position=parse_position("min_position", body.min_position),
         wait_ms=body.wait_ms,
         wait_for=body.wait_for,
-        offset=offset,
+        seen=seen,
         depth=depth,
     )
     services = services_of(request)
     with services.metrics.timed("search"):
-        found = await services.retrieval.search(tenant, query)
-    return json_response(search_json(query, found))
+        found, now = await asyncio.gather(services.retrieval.search(tenant, query), _now(services, tenant))
+    cursor = write_cursor(tenant, asked, _behind(query, found, query.as_of or now))
+    return json_response(search_json(query, found, cursor))
 
 
 def _shares(sections: Mapping[Section, float | ShareIn]) -> dict[Section, Share]:
@@ -171,12 +180,34 @@ def _shares(sections: Mapping[Section, float | ShareIn]) -> dict[Section, Share]
     }
 
 
-def _page(cursor: str | None) -> tuple[int, int]:
-    """`offset.depth`: results seen already, and how deep the first page looked."""
-    if cursor is None:
-        return 0, 0
-    found = _CURSOR.fullmatch(cursor)
-    if found is None or not int(found[1]) <= _DEEPEST or not 1 <= int(found[2]) <= _DEEPEST:
-        remedy = "send back page.next_cursor of the previous page"
-        raise InvalidInput([FieldProblem("/cursor", f"{cursor!r} is not a cursor", remedy, "cursor")])
-    return int(found[1]), int(found[2])
+def _page(place: list[Any] | None) -> tuple[AsOf | None, int, frozenset[bytes]]:
+    """As of when, how deep the first page looked, and the marks of what earlier pages held."""
+    try:
+        match place:
+            case None:
+                return None, 0, frozenset()
+            case [int(ms), str(position), int(depth), str(marks)] if 1 <= depth <= _DEEPEST and abs(ms) < 2**53:
+                raw = b64decode(marks, validate=True)
+                seen = frozenset(raw[at : at + MARK_BYTES] for at in range(0, len(raw), MARK_BYTES))
+                return AsOf(ms, Position.parse(position) if position else None), depth, seen
+    except ValueError as error:
+        raise refused("this is not a cursor", "send back page.next_cursor of the previous page") from error
+    raise refused("this is not a cursor", "send back page.next_cursor of the previous page")
+
+
+def _behind(query: SearchQuery, found: Found, then: AsOf) -> list[str | int] | None:
+    """What the next page begins from; None when there is none."""
+    if not found.more:
+        return None
+    marks = sorted(query.seen | {mark(one.document.id) for one in found.results})
+    position = "" if then.position is None else str(then.position)
+    return [then.ms, position, found.depth, b64encode(b"".join(marks)).decode()]
+
+
+async def _now(services: Services, tenant: Tenant) -> AsOf:
+    """The end of the ledger: what a search in pages goes on from."""
+    ledger = services.resources.ledger
+    ends = [end for end in [await ledger.last(partition) for partition in tenant.partitions] if end is not None]
+    if len(tenant.partitions) == 1 and ends:
+        return AsOf(ends[0].ms, ends[0])
+    return AsOf(max((end.ms for end in ends), default=0))

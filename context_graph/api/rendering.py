@@ -147,7 +147,7 @@ def as_of_json(as_of: AsOf | None) -> str | None:
     return str(as_of.position) if as_of.position is not None else iso(as_of.ms)
 
 
-def search_json(query: SearchQuery, found: Found) -> dict[str, Any]:
+def search_json(query: SearchQuery, found: Found, cursor: str | None) -> dict[str, Any]:
     """The answer of POST /v1/search."""
     results = [
         {
@@ -167,7 +167,6 @@ def search_json(query: SearchQuery, found: Found) -> dict[str, Any]:
         }
         for candidate in found.results
     ]
-    cursor = f"{query.offset + query.limit}.{found.depth}" if found.more else None
     return {
         "results": results,
         "page": {"next_cursor": cursor},

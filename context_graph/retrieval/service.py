@@ -46,7 +46,7 @@ from context_graph.retrieval.query_vectors import EmbedderOf, QueryVectors
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.related_sessions import RelatedSessions
 from context_graph.retrieval.render import FORMATS, Content
-from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, scope
+from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, mark, scope
 from context_graph.retrieval.same_things import SameThings
 from context_graph.retrieval.together import together
 from context_graph.retrieval.waiting import Passed, Waiting
@@ -214,7 +214,6 @@ class Retrieval:
         """Documents by meaning, by words, or both; best first."""
         passed = await self._waiting.until(tenant, query.min_position, query.wait_ms, query.wait_for)
         deadline = self._deadline()
-        wanted = query.offset + query.limit
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
         beside = query.mode == "hybrid"
         plainly = Ask(understand(query.query), query.filters, query.as_of, depth, beside=beside)
@@ -224,7 +223,8 @@ class Retrieval:
         found = await deadline.within(finding, [], "candidates")
         older = self._with_older(tenant, found, ask, any_words=query.mode != "keyword")
         found = await deadline.within(older, found, "older")
-        return Found(found[query.offset : wanted], len(found) > wanted, passed, depth, deadline.truncated)
+        rest = [one for one in found if mark(one.document.id) not in query.seen] if query.seen else found
+        return Found(rest[: query.limit], len(rest) > query.limit, passed, depth, deadline.truncated)
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
         """What a context would be chosen from, for those who fit and measure the ranking."""
