@@ -247,6 +247,10 @@ class LlmSettings(BaseModel):
     retries: int = Field(default=2, ge=0, le=10, description="tries more within a call, for what passes quickly")
     max_input_characters: int = Field(default=24_000, ge=1000, description="characters of a session that it reads")
     max_output_tokens: int = Field(default=800, ge=50, description="tokens of one answer")
+    answer_tries: int = Field(default=3, ge=1, le=20, description="times that it is asked when its answers are refused")
+    answer_backoff_seconds: float = Field(
+        default=300.0, ge=0, description="seconds between a refused answer and the next try, doubled each time"
+    )
     tokens_per_day: int = Field(default=0, ge=0, description="tokens a tenant may use in a day (UTC); 0: any number")
     breaker_failures: int = Field(default=3, ge=1, description="failures in a row after which it is left alone")
     breaker_seconds: float = Field(default=60.0, ge=0, description="seconds that it is left alone")

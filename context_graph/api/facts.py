@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from context_graph.api import graph_shapes as shapes
 from context_graph.api import problems
-from context_graph.api.auth import ReadTenant
+from context_graph.api.auth import AdminTenant, ReadTenant
 from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
 from context_graph.api.readings import Paged, Reading, place_position, read_cursor, write_cursor
 from context_graph.api.rendering import as_of_json, event_json, json_response
 from context_graph.api.services import services_of
-from context_graph.domain.event import LedgerEvent, iso
+from context_graph.domain.event import LedgerEvent, SessionId, iso
 from context_graph.domain.learned import Standing
 from context_graph.domain.partition import Tenant
+from context_graph.domain.rereading import reread_event
+from context_graph.errors import UnknownThing
 from context_graph.retrieval.fact_pages import FactQuery
 from context_graph.retrieval.request import AsOf
+from context_graph.store import codec
+from context_graph.store.consolidation import ConsolidationStore
+from context_graph.store.ledger import Appendable
+from context_graph.store.runs import Run, Runs
 
 router = APIRouter(prefix="/v1", tags=["memory"])
 
@@ -77,6 +84,34 @@ async def get_fact(request: Request, tenant: ReadTenant, fact_id: str, asked: An
     position = standing.fact.event_position
     evidence = await services.resources.ledger.at(tenant.partitions[position.bucket], [position.stream_id])
     return json_response(_fact_and_history(standing, history, evidence) | {"meta": _meta(asked.moment, late)})
+
+
+@router.post(
+    f"/sessions/{{session_id:{ANY_ID}}}/reread",
+    status_code=202,
+    summary="Read a session again",
+    responses={202: shapes.REREAD, **answers(problems.UNKNOWN)},
+)
+async def reread_session(request: Request, tenant: AdminTenant, session_id: str) -> Response:
+    """Has the language model asked again, with a new count of tries, about what it was given up on: facts and summary.
+
+    What it answered well stays and is not paid for again. A worker does it as soon as it can: look at the run.
+    """
+    services = services_of(request)
+    resources, now = services.resources, services.recalling.now_ms()
+    partition = tenant.partition_of(SessionId(session_id))
+    if not await resources.ledger.of_session(partition, session_id, None, 1):
+        raise UnknownThing("session", session_id)
+    store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
+    number = await store.rereads(partition, session_id) + 1
+    event = reread_event(session_id, number, now)
+    said = Appendable(event.event_id, event.session_id, codec.encode(event), clear=True)
+    (appended,) = await resources.ledger.append(partition, [said])
+    await store.look_again(partition, session_id, number)
+    run = Run(id=f"run-{uuid4().hex}", kind="summaries", dry_run=False, asked_at=now)
+    await Runs(resources.ledger_redis).ask(tenant.name, run)
+    position = str(appended.position)
+    return json_response({"session_id": session_id, "reread": number, "position": position, "run_id": run.id}, 202)
 
 
 async def _page(

@@ -172,3 +172,12 @@ FACT = answer(
     _all(**_FACT, event={"type": ["object", "null"]}, history=_list(_all(**_FACT)), meta=_all(**_META)),
     _FACT_EXAMPLE | {"event": None, "history": [_FACT_EXAMPLE], "meta": _META_EXAMPLE},
 )
+
+REREAD: dict[str, Any] = {
+    "description": "It is asked for, by the how manieth event of its kind in the session",
+    "content": {
+        "application/json": {
+            "example": {"session_id": "chat-17", "reread": 1, "position": "0-1788255012345-0", "run_id": "run-1"}
+        }
+    },
+}

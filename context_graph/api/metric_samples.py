@@ -121,7 +121,12 @@ async def _consolidation(resources: Resources, partition: Partition) -> list[Sam
 def _facts(told: Mapping[str, int], partition: str) -> list[Sample]:
     """Every reason from the start, so that a first one is seen as an increase."""
     by_reason = (("cg_facts_superseded", "facts_superseded", REASONS), ("cg_facts_refused", "facts_refused", FAULTS))
+    refused = ((of, outcome) for of in ("summary", "facts") for outcome in ("again", "given_up"))
     return [
+        *(
+            Sample("cg_llm_answers_refused", (partition, *how), told.get("answers_refused:" + ":".join(how), 0))
+            for how in refused
+        ),
         Sample("cg_facts_noted", (partition,), told.get("facts_noted", 0)),
         *(
             Sample(metric, (partition, reason), told.get(f"{name}:{reason}", 0))

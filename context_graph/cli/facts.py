@@ -44,6 +44,18 @@ def facts(
         console.print("None. Facts are noted when CG_LLM__MODEL names a language model.")
 
 
+def reread(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="The session to read again.")],
+    *,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Have the language model asked again about what it was given up on in a session: its facts and its summary."""
+    path = f"/v1/sessions/{quote(session, safe='')}/reread"
+    print_json(run_with(open_client(url, key, data), lambda client: client.call("POST", path)))
+
+
 def _show(console: Console, fact: Any) -> None:
     until = f" to {fact['valid_to'][:10]}, {fact['reason']}" if fact["valid_to"] else ""
     about = f" (of {fact['user_id']})" if fact["user_id"] else ""

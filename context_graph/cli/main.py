@@ -17,7 +17,7 @@ from context_graph.cli.client_commands import context, ingest, lineage, search
 from context_graph.cli.dead_letters import dead_letters
 from context_graph.cli.doctor import doctor
 from context_graph.cli.erasure import forget
-from context_graph.cli.facts import facts
+from context_graph.cli.facts import facts, reread
 from context_graph.cli.forgetting import forgetting
 from context_graph.cli.rebuilding import rebuild, verify
 from context_graph.cli.run import api, worker
@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("search", search),
     ("lineage", lineage),
     ("facts", facts),
+    ("reread", reread),
     ("knew", knew),
     ("receipt", receipt),
     ("feedback", feedback),

@@ -37,6 +37,8 @@ UNPINNED_TYPE = "memory.unpinned"
 FACT_TYPE = "memory.fact"
 FACT_SUPERSEDED_TYPE = "memory.fact_superseded"
 FACTS_READ_TYPE = "memory.facts_read"
+ANSWER_REFUSED_TYPE = "memory.answer_refused"
+REREAD_TYPE = "memory.reread"
 
 SERVICE_SESSION = SessionId("context-graph")
 """The service's own session: receipts of requests without a session, tombstones."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from context_graph.domain.document import Document, DocumentKind
 from context_graph.domain.echo import is_served, without_echo
 from context_graph.domain.event import (
+    ANSWER_REFUSED_TYPE,
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
@@ -25,6 +26,7 @@ from context_graph.domain.event import (
     PINNED_TYPE,
     RECALLED_TYPE,
     RECEIPT_TYPE,
+    REREAD_TYPE,
     SUMMARY_TYPE,
     UNPINNED_TYPE,
     Envelope,
@@ -63,7 +65,7 @@ _SILENT_TYPES = frozenset(
     (
         RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
         FORGOTTEN_TYPE, RECALLED_TYPE, PINNED_TYPE, UNPINNED_TYPE,
-        FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE,
+        FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE, ANSWER_REFUSED_TYPE, REREAD_TYPE,
     )
 )  # fmt: skip
 

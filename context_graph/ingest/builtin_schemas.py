@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from context_graph.domain.event import (
+    ANSWER_REFUSED_TYPE,
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
@@ -18,13 +19,14 @@ from context_graph.domain.event import (
     FACTS_READ_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
+    REREAD_TYPE,
     SUMMARY_TYPE,
 )
 from context_graph.ingest.schema_rules import PayloadSchema, compile_schema
 
 RESERVED_TYPES = (
     SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
-    FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE,
+    FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE, ANSWER_REFUSED_TYPE, REREAD_TYPE,
 )  # fmt: skip
 
 
@@ -70,6 +72,8 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         reason={"enum": ["updated", "contradicted"]},
     ),
     FACTS_READ_TYPE: _schema("Up to where a session was read for facts", covers={"type": "object"}),
+    ANSWER_REFUSED_TYPE: _schema("An answer of the language model that could not be believed", reason=_WORDS),
+    REREAD_TYPE: _schema("Somebody asked to read a session again", number={"type": "integer"}),
 }
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ulid import ULID
 
 from context_graph.domain.event import (
+    ANSWER_REFUSED_TYPE,
     ENTITY_MERGE_TYPE,
     ENTITY_SPLIT_TYPE,
     ERASURE_TYPE,
@@ -25,6 +26,7 @@ from context_graph.domain.event import (
     FACTS_READ_TYPE,
     FEEDBACK_TYPE,
     RECEIPT_TYPE,
+    REREAD_TYPE,
     SUMMARY_TYPE,
     Envelope,
     EventId,
@@ -53,7 +55,7 @@ Timestamp = Annotated[
 
 _RESERVED_TYPES = (
     SUMMARY_TYPE, RECEIPT_TYPE, FEEDBACK_TYPE, ERASURE_TYPE, ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE,
-    FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE,
+    FACT_TYPE, FACT_SUPERSEDED_TYPE, FACTS_READ_TYPE, ANSWER_REFUSED_TYPE, REREAD_TYPE,
 )  # fmt: skip
 _ROOM = 30  # levels that stored and rendered forms may put around a payload: orjson writes 254 levels and no more
 _DEEPEST = 254 - _ROOM

@@ -70,6 +70,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row("cg_facts_noted", "counter", "Facts and preferences noted", ("partition",)),
     Row("cg_facts_superseded", "counter", "Facts whose place another took", ("partition", "reason")),
     Row("cg_facts_refused", "counter", "Facts of the model's answers that did not stand", ("partition", "reason")),
+    Row("cg_llm_answers_refused", "counter", "Answers refused: to ask again, given up", ("partition", "of", "outcome")),
     Row("cg_events_by_tier", "gauge", "Events as the last pass of forgetting found them", ("partition", "tier")),
     Row("cg_forgotten_events", "gauge", "Events out of graph and index, as the last pass found it", ("partition",)),
     Row("cg_reflection_triggers", "counter", "Passes begun because enough was new", ("partition",)),

@@ -14,6 +14,7 @@ from typing import Any
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.rereading import reread_id
 from context_graph.domain.text import session_scope
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.graph import Graph
@@ -23,6 +24,7 @@ _PAGE = 500  # events read at once; sessions looked at at once
 
 _FIELDS = ("count", "last", "rules")
 _FACTS = ("facts", "facts_through")
+_AGAIN = "again"
 _SCOPE = "sources"
 
 
@@ -47,13 +49,20 @@ class SessionState:
     """What the last reading for facts saw (`facts_seen`), and up to which position (sort key) it had read."""
     facts_through: str | None = None
 
+    again: int = 0
+    """How often somebody asked to read it again."""
+
     def seen_by(self, rules: str) -> Seen:
         """What to remember after these rules were applied."""
-        return Seen(self.count, self.last, rules)
+        return Seen(self.count, self.last, rules + self._asked)
 
     def facts_seen(self, rules: str) -> str:
         """What to remember after the session was read for facts by these rules."""
-        return f"{self.count} {self.last} {rules}"
+        return f"{self.count} {self.last} {rules}{self._asked}"
+
+    @property
+    def _asked(self) -> str:
+        return f" again {self.again}" if self.again else ""
 
     def is_unchanged(self, rules: str) -> bool:
         """Whether these rules would read what they have read already."""
@@ -86,7 +95,7 @@ class ConsolidationStore:
             timeline = keys.timeline("session", session_id)
             pipe.zcard(timeline)
             pipe.zrange(timeline, -1, -1)
-            pipe.hmget(keys.consolidated(session_id), _FIELDS + _FACTS)
+            pipe.hmget(keys.consolidated(session_id), (*_FIELDS, *_FACTS, _AGAIN))
         with store_errors("looking at sessions"):
             answers: list[Any] = await pipe.execute()
         return [_state(session_id, *answers[3 * i : 3 * i + 3]) for i, session_id in enumerate(session_ids)]
@@ -136,6 +145,19 @@ class ConsolidationStore:
         with store_errors("remembering a scope"):
             await self._redis.hset(key, _SCOPE, seen)
 
+    async def rereads(self, partition: Partition, session_id: str) -> int:
+        """How often somebody asked to read a session again, as the ledger says. Raises StoreUnavailable."""
+        number = 0
+        while await self._ledger.position_of(partition, reread_id(session_id, number + 1)) is not None:
+            number += 1
+        return number
+
+    async def look_again(self, partition: Partition, session_id: str, number: int) -> None:
+        """Have the next pass look at a session although nothing is new in it."""
+        key = (await self._graph.keys(partition)).consolidated(session_id)
+        with store_errors("asking to read a session again"):
+            await self._redis.hset(key, _AGAIN, str(number))
+
     async def remember_facts(self, partition: Partition, session_id: str, through: Position, seen: str | None) -> None:
         """Up to where a session was read for facts; `seen`: that this is all there was."""
         key = (await self._graph.keys(partition)).consolidated(session_id)
@@ -156,4 +178,5 @@ def _state(session_id: str, count: int, last: list[bytes], marker: list[bytes | 
     if marker[0] is not None and marker[1] is not None and marker[2] is not None:
         before = Seen(int(marker[0]), marker[1].decode(), marker[2].decode())
     facts, through = (value.decode() if value is not None else None for value in marker[3:5])
-    return SessionState(session_id, count, last[0].decode() if last else "", before, facts, through)
+    again = int(marker[5] or 0)
+    return SessionState(session_id, count, last[0].decode() if last else "", before, facts, through, again)

@@ -3,17 +3,15 @@
 What came of a stretch is appended in one step under the pass' lease: facts, what they take the place of, and a mark
 that says up to where the session was read. The marks lie in the session's own list in the ledger, behind what they
 cover, so whoever reads on from where somebody was known to have been meets them: a lost remark in derived state costs
-reading, never a second call. An answer that cannot be believed is marked as read too; an outage is not, and is tried
-again.
+reading, never a second call. Where no answer can be believed, after some tries (`asking.py`), the stretch is marked as
+given up, and read anew when somebody asks to read the session again; an outage marks nothing, and is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
-
-import structlog
+from collections import Counter
+from collections.abc import Sequence
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import FACT_TYPE, FACTS_READ_TYPE, Envelope, LedgerEvent
@@ -25,6 +23,7 @@ from context_graph.store.learned import LearnedFacts
 from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable
 from context_graph.store.retention import RetentionStore
+from enrichment.reconsolidation.asking import Asking, Question
 from enrichment.reconsolidation.facts import (
     PROMPT_VERSION,
     Known,
@@ -35,8 +34,9 @@ from enrichment.reconsolidation.facts import (
     said_in,
     stretch,
 )
-from enrichment.reconsolidation.noted import counted, events_of, read_through
-from enrichment.reconsolidation.writing import Unwritten, Writer
+from enrichment.reconsolidation.noted import Mark, counted, events_of, mark_of
+from enrichment.reconsolidation.writing import Unwritten
+from enrichment.reconsolidation.written import Refused
 
 _PAGE = 500  # events read at once
 _STRETCH = 3  # a stretch is such a part of what the model may read: its facts take more room than a summary
@@ -44,39 +44,39 @@ _HELD = 20  # stretches of a session that are held at once; the rest comes with 
 _MOST_KNOWN = 40  # facts of a person that the model is told
 _LOOKED_AT = 200  # newest facts of a person among which those are
 
-log = structlog.get_logger(__name__)
-
-Held = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
-"""Runs something that may take longer than the lease lives, while the lease is renewed."""
-
 
 class FactsPass:
     """Notes facts of the sessions of one partition, while a pass has its lease."""
 
-    def __init__(self, resources: Resources, lease: Lease, writer: Writer, held: Held) -> None:
+    def __init__(self, resources: Resources, lease: Lease, asking: Asking) -> None:
         self._resources = resources
         self._lease = lease
         self._partition = lease.partition
-        self._writer = writer
-        self._held = held
+        self._asking = asking
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
         self._learned = LearnedFacts(resources.derived_redis, resources.graph)
         self._retention = RetentionStore(resources.derived_redis, resources.graph, resources.ledger_redis)
         self._noted: dict[str, dict[str, LearnedFact]] = {}
         self._ended: dict[str, int] = {}
         self._characters = max(1000, resources.settings.llm.max_input_characters // _STRETCH)
-        self._rules = f"{writer.model} {PROMPT_VERSION}"
+        self._rules = f"{asking.model} {PROMPT_VERSION}"
 
     async def session(self, state: SessionState, stop: asyncio.Event) -> tuple[int, bool]:
         """Read what is new; how many facts were noted, and whether the model is to be asked again soon."""
         seen = state.facts_seen(self._rules)
         if state.facts == seen:
             return 0, False
-        said, through, whole = await self._unread(state)
         noted = 0
+        again = await self._store.rereads(self._partition, state.session_id)
+        for given_up in await self._given_up(state.session_id, again) if again else ():
+            count = await self._read(state.session_id, given_up, again)
+            if count is None or stop.is_set():
+                return noted + (count or 0), True
+            noted += count
+        said, through, whole = await self._unread(state)
         while said and not stop.is_set():
             lines = stretch(said, self._characters)
-            count = await self._read(state.session_id, lines)
+            count = await self._read(state.session_id, lines, again)
             if count is None:
                 return noted, True
             noted += count
@@ -96,7 +96,8 @@ class FactsPass:
         while page := await self._resources.ledger.of_session(self._partition, state.session_id, after, _PAGE):
             after = page[-1].position
             for event in page:
-                marked = read_through(event)
+                mark = mark_of(event)
+                marked = None if mark is None else mark.last
                 if marked is not None:
                     through = marked if through is None else max(through, marked)
                     unread = [said for said in unread if said.position > through]
@@ -110,17 +111,38 @@ class FactsPass:
         whole = not _is_behind(skipped, through)
         return unread, newest if whole and not unread else through, whole
 
-    async def _read(self, session_id: str, lines: Sequence[Said]) -> int | None:
-        """Ask about a stretch and append what came of it; None when the model is away."""
-        known = await self._known(lines)
-        answer = await self._held(
-            self._writer.ask(self._partition.tenant, prompt_of(lines, known), lambda text: read_answer(text, lines))
-        )
+    async def _given_up(self, session_id: str, again: int) -> list[list[Said]]:
+        """The stretches that were given up before somebody asked the `again`-th time to read the session again."""
+        marks: dict[Position, Mark] = {}
+        said: list[Said] = []
+        after: Position | None = None
+        while page := await self._resources.ledger.of_session(self._partition, session_id, after, _PAGE):
+            after = page[-1].position
+            marks |= {mark.first: mark for event in page if (mark := mark_of(event)) is not None}
+            said += (line for event in page if (line := said_in(event)) is not None)
+        pending = sorted((m for m in marks.values() if m.given_up and m.again < again), key=lambda mark: mark.first)
+        stretches = [[line for line in said if mark.first <= line.position <= mark.last] for mark in pending]
+        return [lines for lines in stretches if lines]
+
+    async def _read(self, session_id: str, lines: Sequence[Said], again: int) -> int | None:
+        """Ask about a stretch and append what came of it; None when the model is to be asked again later."""
+        known, faults = await self._known(lines), Counter[str]()
+
+        def read(text: str) -> Read:
+            found = read_answer(text, lines)
+            if found.refused and not found.claims:
+                faults.update(f"facts_refused:{fault}" for fault in found.refused)
+                raise Refused("unsupported")
+            return found
+
+        question = Question("facts", session_id, f"{lines[0].position} {self._rules}")
+        answer = await self._asking.ask(question, prompt_of(lines, known), read)
+        await self._retention.count(self._partition, faults, {})
         if isinstance(answer, Unwritten):
             if answer.again:
                 return None
             answer = Read(reason=answer.reason)
-        events = events_of(session_id, lines, answer, known, self._writer.model)
+        events = events_of(session_id, lines, answer, known, self._asking.model, again=again)
         appended = await self._resources.ledger.append(self._partition, [_appendable(e) for e in events], self._lease)
         for event, where in zip(events, appended, strict=True):
             if where.status in ("created", "duplicate"):

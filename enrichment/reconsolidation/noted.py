@@ -30,15 +30,18 @@ from enrichment.reconsolidation.facts import PROMPT_VERSION, Claim, Known, Read,
 from enrichment.reconsolidation.plan import AGENT
 
 
-def stretch_id(session_id: str, lines: Sequence[Said], model: str) -> EventId:
-    """The id of what says that these lines were read."""
+def stretch_id(session_id: str, lines: Sequence[Said], model: str, again: int) -> EventId:
+    """The id of what says that these lines were read. `again`: the how manieth time, if not the first."""
     first, last = lines[0].position, lines[-1].position
-    return EventId(f"facts-{_digest(session_id, str(first), str(last), model, str(PROMPT_VERSION))}")
+    parts = (session_id, str(first), str(last), model, str(PROMPT_VERSION))
+    return EventId(f"facts-{_digest(*parts, str(again)) if again else _digest(*parts)}")
 
 
-def events_of(session_id: str, lines: Sequence[Said], read: Read, known: Known, model: str) -> list[Envelope]:
+def events_of(
+    session_id: str, lines: Sequence[Said], read: Read, known: Known, model: str, *, again: int = 0
+) -> list[Envelope]:
     """What to append in one step: facts, what they take the place of, and last the mark that these lines were read."""
-    mark = stretch_id(session_id, lines, model)
+    mark = stretch_id(session_id, lines, model, again)
     facts = {claim.place: _fact(claim, mark, model) for claim in read.claims}
     events = list(facts.values())
     for claim in read.claims:
@@ -46,7 +49,7 @@ def events_of(session_id: str, lines: Sequence[Said], read: Read, known: Known, 
             for other in _named(label, facts, known):
                 if other.user_id == claim.user_id and other.id != facts[claim.place].event_id:
                     events.append(_superseded(facts[claim.place], other, reason))
-    events.append(_mark(mark, session_id, lines, read, model))
+    events.append(_mark(mark, session_id, lines, read, model, again=again))
     return list({event.event_id: event for event in events}.values())
 
 
@@ -58,7 +61,7 @@ def counted(created: Sequence[Envelope], read: Read) -> dict[str, int]:
             counts["facts_noted"] += 1
         elif event.event_type == FACT_SUPERSEDED_TYPE and isinstance(event.payload, dict):
             counts[f"facts_superseded:{event.payload['reason']}"] += 1
-        elif event.event_type == FACTS_READ_TYPE:
+        elif event.event_type == FACTS_READ_TYPE and read.reason is None:
             counts.update(f"facts_refused:{fault}" for fault in read.refused)
     return counts
 
@@ -132,7 +135,7 @@ def _superseded(fact: Envelope, other: _Other, reason: Reason) -> Envelope:
     )
 
 
-def _mark(mark: EventId, session_id: str, lines: Sequence[Said], read: Read, model: str) -> Envelope:
+def _mark(mark: EventId, session_id: str, lines: Sequence[Said], read: Read, model: str, *, again: int) -> Envelope:
     payload: dict[str, JsonValue] = {
         "covers": {
             "events": len(lines),
@@ -145,7 +148,9 @@ def _mark(mark: EventId, session_id: str, lines: Sequence[Said], read: Read, mod
         "refused": len(read.refused),
     }
     if read.reason is not None:
-        payload["reason"] = read.reason
+        payload |= {"reason": read.reason, "given_up": True}
+    if again:
+        payload["reread"] = again
     return Envelope(
         event_id=mark,
         event_type=FACTS_READ_TYPE,
@@ -157,12 +162,23 @@ def _mark(mark: EventId, session_id: str, lines: Sequence[Said], read: Read, mod
     )
 
 
-def read_through(event: LedgerEvent) -> Position | None:
-    """Up to where a session was read, as a mark in it says."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A stretch that was read. `given_up`: no answer about it could be believed. `again`: the how manieth reading."""
+
+    first: Position
+    last: Position
+    given_up: bool
+    again: int
+
+
+def mark_of(event: LedgerEvent) -> Mark | None:
+    """What a mark says; None for other events."""
     payload: Any = event.envelope.payload
     if event.envelope.event_type != FACTS_READ_TYPE or not isinstance(payload, dict):
         return None
-    return Position.parse(payload["covers"]["last_position"])
+    first, last = (Position.parse(payload["covers"][name]) for name in ("first_position", "last_position"))
+    return Mark(first, last, "reason" in payload, payload.get("reread", 0))
 
 
 def _digest(*parts: str) -> str:

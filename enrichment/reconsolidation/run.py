@@ -18,7 +18,7 @@ import structlog
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.document import filter_tag
-from context_graph.domain.event import Envelope
+from context_graph.domain.event import SERVICE_SESSION, Envelope
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.errors import LeaseLostError, TemporaryError
@@ -28,11 +28,13 @@ from context_graph.store.leases import Lease
 from context_graph.store.ledger import Appendable, Appended
 from context_graph.store.retention import RetentionStore
 from enrichment.importance import importance_of
+from enrichment.reconsolidation.asking import Asking, Question
 from enrichment.reconsolidation.facts_pass import FactsPass
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules, existing, plan_session, written_id
 from enrichment.reconsolidation.reading import SessionReading
+from enrichment.reconsolidation.scopes import input_of
 from enrichment.reconsolidation.scopes_pass import ScopesPass
-from enrichment.reconsolidation.writing import Unwritten, Writer, Written
+from enrichment.reconsolidation.writing import Unwritten, Writer, Written, summary_of
 from enrichment.reconsolidation.written import Line, lines_of
 
 LEASE = "consolidation"
@@ -125,11 +127,11 @@ class _Pass:
         rules = Rules.of(resources.settings)
         self._rules = rules if writer is not None else replace(rules, model=None)
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
-        self._writer = writer
+        self._asking = None if writer is None else Asking(resources, lease, writer, self._held)
         self._newest: dict[str, tuple[str, Position]] = {}
         self._facts: FactsPass | None = None
-        if writer is not None and resources.settings.llm.facts:
-            self._facts = FactsPass(resources, lease, writer, self._held)
+        if self._asking is not None and resources.settings.llm.facts:
+            self._facts = FactsPass(resources, lease, self._asking)
 
     async def run(self, stop: asyncio.Event) -> Outcome:
         total = Outcome()
@@ -160,10 +162,11 @@ class _Pass:
             return (await self._append(plan)).summarised > 0
 
         async def ask(lines: Sequence[Line]) -> Written | Unwritten:
-            assert self._writer is not None
-            return await self._held(self._writer.write(self._partition.tenant, lines, self._rules.sentences))
+            assert self._asking is not None
+            question = Question("summary", SERVICE_SESSION, input_of(lines, self._rules))
+            return await self._asking.ask(question, *summary_of(lines, self._rules.sentences))
 
-        scopes = ScopesPass(self._resources, self._partition, self._rules, append, ask if self._writer else None)
+        scopes = ScopesPass(self._resources, self._partition, self._rules, append, ask if self._asking else None)
         written, waiting = await scopes.run(self._newest, stop)
         return Outcome(scopes=written, waiting=waiting)
 
@@ -202,7 +205,7 @@ class _Pass:
     async def _plan(self, reading: SessionReading) -> tuple[ConsolidationPlan | None, Written | Unwritten | None]:
         """By the model when there is one, unless the ledger has what it wrote of this very input."""
         rules = self._rules
-        if self._writer is None or len(reading.moments) < rules.min_events:
+        if self._asking is None or len(reading.moments) < rules.min_events:
             return await asyncio.to_thread(plan_session, reading, rules), None
         known = await self._resources.ledger.get(self._partition, written_id(reading, rules))
         if known is not None and not known.erased:
@@ -210,7 +213,8 @@ class _Pass:
         lines = await asyncio.to_thread(lines_of, reading.sentences, rules.model_characters)
         if not lines:
             return None, None
-        written = await self._held(self._writer.write(self._partition.tenant, lines, rules.sentences))
+        question = Question("summary", reading.session_id, written_id(reading, rules))
+        written = await self._asking.ask(question, *summary_of(lines, rules.sentences))
         return await asyncio.to_thread(plan_session, reading, rules, written), written
 
     async def _held(self, work: Coroutine[Any, Any, _T]) -> _T:

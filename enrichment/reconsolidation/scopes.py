@@ -21,6 +21,7 @@ from enrichment.reconsolidation.plan import AGENT, ConsolidationPlan, Rules, eve
 from enrichment.reconsolidation.sentences import Sentence
 from enrichment.reconsolidation.summaries import MOST_CITED, Quote, choose, joined
 from enrichment.reconsolidation.writing import Unwritten, Written
+from enrichment.reconsolidation.written import Line
 
 SCOPE_VERSION = 1
 FEWEST_SESSIONS = 2
@@ -54,6 +55,12 @@ def fingerprint(sources: Sequence[Source], rules: Rules, part: Sequence[str] = (
     parts += sorted((source.session_id, source.event_id) for source in sources)
     parts += [sorted(part)] if part else []
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def input_of(lines: Sequence[Line], rules: Rules) -> str:
+    """32 hex digits: equal for the same lines, whichever scopes they are asked about for."""
+    said = [(line.speaker, line.text, line.event_ids) for line in lines]
+    return blake2b(repr((SCOPE_VERSION, rules.digest, said)).encode(), digest_size=16).hexdigest()
 
 
 def written_id(scope: str, input_hash: str) -> EventId:

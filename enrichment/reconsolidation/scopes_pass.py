@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.partition import Partition
@@ -19,6 +20,7 @@ from enrichment.reconsolidation.scopes import (
     MOST_SESSIONS,
     Source,
     fingerprint,
+    input_of,
     naming,
     plan_scope,
     told_by,
@@ -32,7 +34,8 @@ _MOST_PEOPLE = 100  # in a session: one of more says little about any of them, a
 
 Append = Callable[[ConsolidationPlan], Awaitable[bool]]
 """Appends the plan's summary; whether it is new."""
-Ask = Callable[[Sequence[Line]], Awaitable[Written | Unwritten]] | None
+AskOf: TypeAlias = Callable[[Sequence[Line]], Awaitable[Written | Unwritten]]
+Ask: TypeAlias = AskOf | None
 """Asks the language model for a summary of lines, where there is one; the lease is renewed meanwhile."""
 Newest = Mapping[str, tuple[str, Position]]
 """Summaries that this pass has appended, which Stage 1 may not have seen: by session, id and position."""
@@ -48,6 +51,7 @@ class ScopesPass:
         self._rules = rules
         self._append = append
         self._ask = ask
+        self._answers: dict[str, Written | Unwritten] = {}
         self._store = ConsolidationStore(resources.derived_redis, resources.graph, resources.ledger)
 
     async def run(self, newest: Newest, stop: asyncio.Event) -> tuple[int, int]:
@@ -107,12 +111,19 @@ class ScopesPass:
             if known is not None and not known.erased:
                 return await self._done(scope, seen, new=False)
             lines = lines_of(told.sentences, self._rules.model_characters)
-            answer = await self._ask(lines)
+            answer = await self._answer(lines, self._ask)
         plan = plan_scope(scope, sources, told, self._rules, answer, input_hash=input_hash)
         new = plan is not None and await self._append(plan)
         if isinstance(answer, Unwritten) and answer.again:
             return new, True
         return await self._done(scope, seen, new=new)
+
+    async def _answer(self, lines: Sequence[Line], ask: AskOf) -> Written | Unwritten:
+        """One question for all scopes of a pass that are made of the same lines."""
+        asked = input_of(lines, self._rules)
+        if asked not in self._answers:
+            self._answers[asked] = await ask(lines)
+        return self._answers[asked]
 
     async def _done(self, scope: str, seen: str, *, new: bool) -> tuple[bool, bool]:
         await self._store.remember_scope(self._partition, scope, seen)

@@ -2,7 +2,7 @@
 
 What comes of it is a value: sentences that their sources hold, or the reason why there are none and whether asking
 again can help. An outage, a wrong key and a used-up budget can pass: the session is then asked about again at the next
-pass. An answer that was refused would be paid for again and again: it is asked about again when the session changes.
+pass. How often an answer that was refused is asked for again is decided by `asking.py`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Unwritten:
     reason: str
     again: bool
     """Whether the next pass should ask again although nothing has changed."""
+    refused: bool = False
+    """Whether it was asked and what came cannot be believed: asked for again a few times (`asking.py`)."""
 
 
 class Writer:
@@ -61,11 +63,9 @@ class Writer:
     def model(self) -> str:
         return self._model.name
 
-    async def write(self, tenant: TenantId, lines: Sequence[Line], sentences: int) -> Written | Unwritten:
-        """A summary of these lines. Raises StoreUnavailable."""
-        return await self.ask(
-            tenant, prompt_of(lines, sentences), lambda text: Written(read_answer(text, lines, sentences))
-        )
+    def now_ms(self) -> int:
+        """ms UTC."""
+        return self._now_ms()
 
     async def ask(self, tenant: TenantId, prompt: Prompt, read: Callable[[str], _T]) -> _T | Unwritten:
         """What `read` makes of the answer: one call, or none when the budget does not cover it.
@@ -98,12 +98,17 @@ class Writer:
             return Unwritten("misconfigured", again=True), ModelTotals(failed=1)
         except PermanentError as error:
             log.error("language model refuses the request", reason=str(error))
-            return Unwritten("request-refused", again=False), ModelTotals(failed=1)
+            return Unwritten("request-refused", again=False, refused=True), ModelTotals(failed=1)
         spent = ModelTotals(calls=1, input_tokens=completion.input_tokens, output_tokens=completion.output_tokens)
         try:
             return read(completion.text), spent
         except Refused as refusal:
             reason = "cut-off" if completion.cut else refusal.reason
-            return Unwritten(reason, again=False), ModelTotals(
+            return Unwritten(reason, again=False, refused=True), ModelTotals(
                 calls=1, refused=1, input_tokens=completion.input_tokens, output_tokens=completion.output_tokens
             )
+
+
+def summary_of(lines: Sequence[Line], sentences: int) -> tuple[Prompt, Callable[[str], Written]]:
+    """What is asked for a summary of these lines, and how the answer is read."""
+    return prompt_of(lines, sentences), lambda text: Written(read_answer(text, lines, sentences))

@@ -96,13 +96,13 @@ async def test_a_fact_that_its_quote_does_not_hold_is_refused(
     resources: Resources, server: LlmServer, claim: dict[str, Any]
 ) -> None:
     await happen(resources, [says("I always drink green tea."), says("And you?", 1)])
-    there, writer = with_model(resources, server)
+    there, writer = with_model(resources, server, answer_tries=1)
     server.answer = lambda _: noted(claim)
     await consolidate(there, HERE, "w", writer=writer)
     assert await of_type(resources, FACT_TYPE) == []
     (mark,) = await of_type(resources, FACTS_READ_TYPE)
     assert isinstance(mark.payload, dict)
-    assert (mark.payload["facts"], mark.payload["refused"]) == (0, 1)
+    assert (mark.payload["facts"], mark.payload["reason"]) == (0, "unsupported")
 
 
 async def test_metrics_count_what_was_noted_what_ended_and_why_others_were_refused(
@@ -248,7 +248,7 @@ async def test_an_outage_is_a_retry_and_loses_nothing(resources: Resources, serv
 
 
 async def test_nonsense_is_not_paid_for_twice(resources: Resources, server: LlmServer) -> None:
-    there, writer = with_model(resources, server)
+    there, writer = with_model(resources, server, answer_tries=1)
     await happen(resources, [says("I always drink green tea.")])
     server.answer = lambda _: Reply("Sure! Here you go.")
     assert await consolidate(there, HERE, "w", writer=writer) == Outcome(short=1)

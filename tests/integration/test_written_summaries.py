@@ -118,7 +118,7 @@ async def test_an_answer_that_cannot_be_believed_is_refused_and_not_paid_for_aga
     resources: Resources, server: LlmServer, text: str, reason: str
 ) -> None:
     await happen(resources, talk("first", 8))
-    there, writer = with_model(resources, server)
+    there, writer = with_model(resources, server, answer_tries=1)
     server.answer = lambda _: Reply(text)
     assert await consolidate(there, HERE, "w", writer=writer) == Outcome(summarised=1)
     assert await consolidate(there, HERE, "w", writer=writer) == Outcome(unchanged=1)

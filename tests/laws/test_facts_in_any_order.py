@@ -53,7 +53,9 @@ class Memory:
     def held(self) -> dict[str, tuple[str, int] | None]:
         """By what is preferred: by what it was ended, and when."""
         return {
-            each.fact.object: each.ended and (self.facts[each.ended.new].object, each.ended.valid_to)
+            each.fact.object: (self.facts[each.ended.new].object, each.ended.valid_to)
+            if each.ended is not None
+            else None
             for each in self.standing()
         }
 
