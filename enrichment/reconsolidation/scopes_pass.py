@@ -11,14 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from context_graph.bootstrap import Resources
+from context_graph.domain.event import LedgerEvent
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
+from context_graph.domain.text import cited_events
 from context_graph.store.consolidation import ConsolidationStore
 from enrichment.reconsolidation.plan import ConsolidationPlan, Rules
 from enrichment.reconsolidation.scopes import (
     FEWEST_SESSIONS,
     MOST_SESSIONS,
     Source,
+    concerning,
     fingerprint,
     input_of,
     naming,
@@ -99,11 +102,12 @@ class ScopesPass:
         readable = {event.envelope.event_id: event for event in found if not event.erased}
         if any(source.event_id not in readable for source in sources):
             return False, False  # an erasure is under way: its sweep takes that source away
-        told, input_hash = told_by(list(readable.values())), seen
+        events = await self._cited(list(readable.values()))
+        told, input_hash = told_by(list(readable.values()), events), seen
+        told, sources = naming(told, sources, names) if names else concerning(scope, told, sources, events)
+        if len(sources) < FEWEST_SESSIONS:
+            return await self._done(scope, seen, new=False)
         if names:
-            told, sources = naming(told, sources, names)
-            if len(sources) < FEWEST_SESSIONS:
-                return await self._done(scope, seen, new=False)
             input_hash = fingerprint(sources, self._rules, list(told.cited))
         answer: Written | Unwritten | None = None
         if self._ask is not None:
@@ -117,6 +121,12 @@ class ScopesPass:
         if isinstance(answer, Unwritten) and answer.again:
             return new, True
         return await self._done(scope, seen, new=new)
+
+    async def _cited(self, summaries: Sequence[LedgerEvent]) -> dict[str, LedgerEvent]:
+        """The events that these summaries cite, as far as they can be read."""
+        ids = {event_id for summary in summaries for event_id in cited_events(summary.envelope)}
+        found = [await self._ledger.get(self._partition, event_id) for event_id in sorted(ids)]
+        return {event.envelope.event_id: event for event in found if event is not None and not event.erased}
 
     async def _answer(self, lines: Sequence[Line], ask: AskOf) -> Written | Unwritten:
         """One question for all scopes of a pass that are made of the same lines."""

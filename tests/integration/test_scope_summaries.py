@@ -288,6 +288,51 @@ async def test_an_erased_person_takes_along_what_tells_about_them(
     assert sorted(made["sessions"]) == ["s4", "s5"]
 
 
+async def test_each_sentence_says_who_said_it_and_a_person_is_told_of_alone(
+    http: httpx2.AsyncClient, resources: Resources, partition: Partition
+) -> None:
+    """Two people in each session: none is made to say what the other did."""
+    for session, first in (("s1", 0), ("s2", 10)):
+        said_by = [
+            ("nadia", "I want to move to Lisbon with my sister"),
+            ("omar", "I would never leave Porto at all"),
+        ] * 2
+        events = [
+            event(first + n, session_id=session, user_id=user, payload={"text": f"{text}, day {first + n}."})
+            for n, (user, text) in enumerate(said_by)
+        ]
+        await settled(http, await post_all(http, events))
+    await consolidate(resources, partition, "w")
+    for user, city, other in (("nadia", "Lisbon", "Porto"), ("omar", "Porto", "Lisbon")):
+        (person,) = await of_scope(resources, partition, f"user/{user}")
+        made: Any = person.payload
+        assert made["sentences"]
+        for sentence in made["sentences"]:
+            assert sentence["text"].startswith(f"{user}: I w")
+            assert city in sentence["text"]
+            assert sentence["event_ids"]
+        assert other not in made["text"]
+    (agent,) = await of_scope(resources, partition, "agent/support")
+    told: Any = agent.payload
+    assert {each["text"].partition(":")[0] for each in told["sentences"]} == {"nadia", "omar"}
+
+
+async def test_scopes_of_the_same_lines_cost_one_question(
+    http: httpx2.AsyncClient, resources: Resources, partition: Partition
+) -> None:
+    await three_sessions(http)
+    await consolidate(resources, partition, "w")
+    with llm_server() as server:
+        answer = Reply(said("The blue kettle of nadia was sent.", [1, 2, 3, 4, 5, 6]))
+        server.answer = lambda _: answer
+        there, writer = with_model(resources, server, facts=False)
+        await consolidate(there, partition, "w", writer=writer)
+        materials = [server.material(i) for i in range(len(server.requests))]
+        assert len(materials) == len(set(materials)) == 4  # three sessions, and once for the person and the agent
+        for scope in ("user/nadia", "agent/support"):
+            assert (await of_scope(resources, partition, scope))[-1].payload["method"] == "llm"  # type: ignore[index, call-overload]
+
+
 async def test_a_model_writes_it_once(http: httpx2.AsyncClient, resources: Resources, partition: Partition) -> None:
     await three_sessions(http)
     with llm_server() as server:
