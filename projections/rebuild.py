@@ -5,6 +5,10 @@ lease, and what has been done stands in the tenant's table: killed anywhere, the
 
 A generation is built when every stage of it has passed what was the ledger's end a moment ago, in every partition, and
 is no further behind than a few seconds of events. From then on it follows the ledger like the live one.
+
+The live one is waited for as well, so that both are compared over the same events; but not its vectors, while its model
+is not here: that may be why another generation is built. The report then says what the live one lacks. What a rebuild
+waits for otherwise than by working stands in its record (`waits_for`).
 """
 
 from __future__ import annotations
@@ -21,11 +25,12 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from context_graph.bootstrap import Resources
-from context_graph.domain.generations import Rebuild, Table, without_quotes
+from context_graph.domain.event import JsonValue
+from context_graph.domain.generations import Rebuild, Recipe, Table, without_quotes
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
-from context_graph.domain.stages import stages_of
-from context_graph.errors import ConfigurationError, NotNow, TemporaryError
+from context_graph.domain.stages import ENRICHMENT, Stage, stages_of
+from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavailable, NotNow, TemporaryError
 from context_graph.models.embedder_pool import open_embedders
 from context_graph.store.leases import Lease
 from projections.compare import Sides, compare_tenant
@@ -34,6 +39,7 @@ LEASE = "rebuild"
 _LEASE_MS = 10_000
 _LONGEST_BACKOFF = 30.0  # seconds
 _CLOSE = 10_000  # events a built generation may still be behind: a second or two of the workers
+_ASK_AGAIN = 5.0  # seconds between two questions whether a model is here
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +53,7 @@ class Rebuilder:
     resources: Resources
     _targets: dict[str, Targets] = field(default_factory=dict)
     _dropping_since: dict[tuple[str, int], float] = field(default_factory=dict)
+    _models: dict[tuple[str, int], tuple[float, str | None]] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
         """A look at every tenant each `delivery.poll_seconds`, until `stop`; an outage is waited out."""
@@ -133,39 +140,80 @@ class Rebuilder:
         targets = self._targets.get(rebuild.id)
         if targets is None:
             targets = self._targets[rebuild.id] = await self._ends(tenant)
-        if not await self._passed(tenant, rebuild, targets):
+        behind = await self._behind(tenant, rebuild.number, targets)
+        if behind:
+            await self._say(tenant, rebuild, await self._model_problem(tenant, rebuild.number, behind))
             return
         progress = await self.resources.rebuilds.progress(tenant, rebuild)
         if progress.total - progress.done > _CLOSE:
             self._targets[rebuild.id] = await self._ends(tenant)
             return
-        await self._compare(tenant, rebuild, targets)
+        live = (await self.resources.generations.read(tenant.name)).live
+        late = await self._behind(tenant, live, targets)
+        missing = await self._model_problem(tenant, live, late)
+        if late and not (missing and set(late) == {ENRICHMENT.of(live)}):
+            words = ", ".join(f"{stage.group} by {events:,} events" for stage, events in late.items())
+            await self._say(tenant, rebuild, f"the live generation is behind: {words}")
+            return
+        lacks: dict[str, JsonValue] | None = {"events": sum(late.values()), "reason": missing} if late else None
+        await self._compare(tenant, rebuild, targets, lacks)
         self._targets.pop(rebuild.id, None)
 
     async def _ends(self, tenant: Tenant) -> Targets:
         return {partition: await self.resources.ledger.last(partition) for partition in tenant.partitions}
 
-    async def _passed(self, tenant: Tenant, rebuild: Rebuild, targets: Targets) -> bool:
-        """Whether the new generation and the live one have finished everything up to the targets."""
-        live = (await self.resources.generations.read(tenant.name)).live
+    async def _behind(self, tenant: Tenant, number: int, targets: Targets) -> dict[Stage, int]:
+        """Stages of a generation that have not finished everything up to the targets, and by how many events."""
+        behind: dict[Stage, int] = {}
         for partition, target in targets.items():
-            if target is None:
-                continue
-            for stage in (*stages_of(rebuild.number), *stages_of(live)):
+            for stage in stages_of(number) if target is not None else ():
                 state = await self.resources.groups.state(partition, stage.group)
-                if not state.has_passed(target):
-                    return False
-        return True
+                if target is not None and not state.has_passed(target):
+                    behind[stage] = behind.get(stage, 0) + state.lag + state.pending + state.again + state.parked
+        return behind
 
-    async def _compare(self, tenant: Tenant, rebuild: Rebuild, targets: Mapping[Partition, Position | None]) -> None:
+    async def _model_problem(self, tenant: Tenant, number: int, behind: Mapping[Stage, int]) -> str | None:
+        """Why a generation gets no vectors; None where its model is here, or none are wanted. Asked now and then."""
+        if ENRICHMENT.of(number) not in behind:
+            return None
+        now = time.monotonic()
+        asked, problem = self._models.get((tenant.name, number), (-_ASK_AGAIN, None))
+        if now - asked >= _ASK_AGAIN:
+            recipe = (await self.resources.generations.read(tenant.name)).recipes.get(number)
+            problem = await self._missing(recipe)
+            self._models[tenant.name, number] = now, problem
+        return problem
+
+    async def _missing(self, recipe: Recipe | None) -> str | None:
+        settings = self.resources.settings
+        async with open_embedders(settings.embedding, settings.data_dir / "models") as pool:
+            try:
+                await pool.of(recipe)  # of a server, it answers; of a file, it is the same: nothing is loaded
+            except (ModelMissing, ModelUnavailable) as error:
+                return str(error)
+        return None
+
+    async def _say(self, tenant: Tenant, rebuild: Rebuild, waits_for: str | None) -> None:
+        """What it waits for, for whoever looks."""
+        if waits_for != rebuild.waits_for:
+            known = replace(rebuild, waits_for=waits_for)
+            await self.resources.generations.change(tenant.name, lambda table: _still(table, rebuild).update(known))
+            log.info("rebuild_waits", tenant=tenant.name, rebuild=rebuild.id, waits_for=waits_for)
+
+    async def _compare(
+        self, tenant: Tenant, rebuild: Rebuild, targets: Mapping[Partition, Position | None],
+        lacks: Mapping[str, JsonValue] | None,
+    ) -> None:  # fmt: skip
+        """`lacks`: of how many events the live generation has no vectors and entities, and why; None: it has all."""
         generations, settings = self.resources.generations, self.resources.settings
         now = self.resources.rebuilds.now_ms()
-        built = replace(rebuild, state="comparing", built_at=rebuild.built_at or now)
+        built = replace(rebuild, state="comparing", built_at=rebuild.built_at or now, waits_for=None)
         table = await generations.change(tenant.name, lambda table: _still(table, rebuild).update(built))
         recipe, erasures = table.recipes[rebuild.number], table.erasures
         sides = Sides(table.live, rebuild.number, table.recipes.get(table.live), recipe)
         async with open_embedders(settings.embedding, settings.data_dir / "models") as pool:
-            comparison = await compare_tenant(self.resources, pool, tenant, sides, targets)
+            compared = await compare_tenant(self.resources, pool, tenant, sides, targets)
+        comparison = {**compared, "live_lacks": None if lacks is None else dict(lacks)}
         switch = rebuild.promotion == "always" or (rebuild.promotion == "when equal" and comparison["equal"] is True)
         now = self.resources.rebuilds.now_ms()
 

@@ -207,6 +207,7 @@ _REBUILD = _object(
     shadow_hash=_nullable("string"),
     equal=_nullable("boolean"),
     comparison=_nullable("object"),
+    waits_for=_nullable("string"),
     problem=_nullable("string"),
 )
 REBUILD = answer("The rebuild as it stands", _REBUILD)

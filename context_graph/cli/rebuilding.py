@@ -189,6 +189,8 @@ def _print(body: Mapping[str, JsonValue], *, as_json: bool) -> None:
     typer.echo(f"{body['id']}: {body['state']}; generation {body['generation']}, live is {live}; model {body['model']}")
     if body["problem"]:
         typer.echo(f"  failed: {body['problem']}")
+    if body["waits_for"]:
+        typer.echo(f"  waits: {body['waits_for']}")
     progress = body["progress"]
     if isinstance(progress, dict) and progress["events_per_second"] is not None:
         typer.echo(
@@ -198,7 +200,9 @@ def _print(body: Mapping[str, JsonValue], *, as_json: bool) -> None:
     if isinstance(report, dict):
         typer.echo(f"  live   {report['live_hash']}\n  shadow {report['shadow_hash']}")
         _tell(report, "live", "shadow", "live_counts", "shadow_counts")
-        search = report["search"]
+        lacks, search = report.get("live_lacks"), report["search"]
+        if isinstance(lacks, dict):
+            typer.echo(f"  live lacks vectors and entities of {lacks['events']:,} events: {lacks['reason']}")
         if isinstance(search, dict):
             typer.echo("  search: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in search.items()))
         typer.echo(f"  equal over {report['events']:,} events" if report["equal"] else _why(report))

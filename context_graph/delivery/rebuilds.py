@@ -192,6 +192,7 @@ def rebuild_json(table: Table, rebuild: Rebuild, progress: Progress | None) -> d
         "comparison": comparison or None,
         "model": None if recipe is None else recipe.model_id or recipe.model,
         "dimensions": None if recipe is None else recipe.dimensions,
+        "waits_for": rebuild.waits_for,
         "problem": rebuild.problem,
     }
     return body

@@ -49,7 +49,7 @@ class Recipe:
 class Rebuild:
     """A generation on its way: from the first event to its place as the live one. Times in ms UTC.
 
-    `events`: in the ledger when it began.
+    `events`: in the ledger when it began; `waits_for`: what keeps it from being compared, where that is no mere work.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Rebuild:
     switched_at: int | None = None
     comparison: Mapping[str, JsonValue] | None = None
     problem: str | None = None
+    waits_for: str | None = None
 
     @property
     def runs(self) -> bool:

@@ -99,7 +99,7 @@ class StateReader:
                 for name, answer in zip(mine, await self._read(kind, mine), strict=True):
                     known = name[prefix + len(kind.prefix) :]
                     if isinstance(answer, ResponseError):
-                        found.append(Fact(UNREADABLE, kind.prefix + known, {"problem": str(answer).encode()}))
+                        found.append(_unreadable(kind.prefix + known, answer))
                     else:
                         found += kind.facts(known, answer, limit)
                 if kind.prefix == TIMELINE_PREFIX:
@@ -166,11 +166,29 @@ class StateReader:
                 pipe.hlen(keys.entity(identifier))
                 pipe.zmscore(keys.entity_names, name_members(identifier))
         with store_errors("reading the registries"):
-            answers: list[Any] = await pipe.execute() if latest else []
+            answers: list[Any] = await pipe.execute(raise_on_error=False) if latest else []
+            for answer in answers:
+                if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+                    raise answer
         found = []
         for (owner, occurred), place in zip(latest.items(), places, strict=True):
-            known = answers[place] is not None and int(answers[place]) >= occurred
-            if owner.startswith("entity:"):
-                known = known and answers[place + 1] > 1 and None not in answers[place + 2]
-            found.append(registered(owner, known=known))
+            kind, _, identifier = owner.partition(":")
+            asked = [keys.registry(kind)]
+            asked += [keys.entity(identifier), keys.entity_names] if kind == "entity" else []
+            said = dict(zip(asked, answers[place : place + len(asked)], strict=True))
+            wrong = {key: answer for key, answer in said.items() if isinstance(answer, ResponseError)}
+            found += [_unreadable(key[len(keys.tag) + 1 :], answer) for key, answer in wrong.items()]
+            found.append(registered(owner, known=not wrong and _is_known(list(said.values()), occurred)))
         return found
+
+
+def _is_known(answers: Sequence[Any], occurred: int) -> bool:
+    """By what registry, entity and names say."""
+    if answers[0] is None or int(answers[0]) < occurred:
+        return False
+    return len(answers) == 1 or (answers[1] > 1 and None not in answers[2])
+
+
+def _unreadable(name: str, answer: ResponseError) -> Fact:
+    remedy = b"nothing of ours writes this: find out what did, then `context-graph rebuild --promote`"
+    return Fact(UNREADABLE, name, {"problem": str(answer).encode(), "remedy": remedy})

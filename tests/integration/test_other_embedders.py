@@ -144,18 +144,60 @@ async def _words_alone(http: httpx2.AsyncClient, text: str, number: int) -> None
 
 
 async def _rebuilt_with_the_other_one(http: httpx2.AsyncClient, resources: Resources) -> None:
-    [tenant] = await resources.tenants.all()
-    begun = await resources.rebuilds.start(tenant, "never", ModelChoice(provider="http", dimensions=8))
+    """Two events have no vectors in the live generation and never will: that keeps nobody from the way out."""
+    begun = await http.post("/v1/admin/projections/all/rebuild", json={"provider": "http", "dimensions": 8})
+    assert begun.status_code == 202, begun.text
+    where = f"/v1/admin/rebuilds/{begun.json()['id']}"
 
     async def built() -> bool:
-        table = await resources.generations.read(tenant.name)
-        recipe = table.recipes[begun.number]
-        return recipe.model_id.endswith("/http")
+        return bool((await http.get(where)).json()["state"] == "ready")
 
-    await until(built)
-    table = await resources.generations.read(tenant.name)
-    assert (table.recipes[begun.number].provider, table.recipes[begun.number].dimensions) == ("http", 8)
-    assert len((await search(http))["results"]) == 3
+    await until(built, seconds=30)
+    known = (await http.get(where)).json()
+    assert (known["equal"], known["waits_for"]) == (False, None)
+    lacks = known["comparison"]["live_lacks"]
+    assert lacks["events"] == 4, "with the receipts of the two contexts"
+    assert "put the right model there, or make a generation with another one" in lacks["reason"]
+    [tenant] = await resources.tenants.all()
+    recipe = (await resources.generations.read(tenant.name)).recipes[known["generation"]]
+    assert (recipe.provider, recipe.dimensions) == ("http", 8)
+
+    async def by_meaning(status: int) -> bool:
+        answer = await http.post("/v1/search", json={**QUERY, "mode": "semantic"})
+        return answer.status_code == status and (status != 200 or len(answer.json()["results"]) == 3)
+
+    assert (await http.post(f"{where}/promote")).status_code == 200
+    await until(lambda: by_meaning(200))
+    assert (await search(http))["meta"]["complete"] is True
+    assert (await http.post(f"{where}/rollback")).status_code == 200
+    await until(lambda: by_meaning(503))
+    assert len((await search(http))["results"]) == 3, "the words of the old generation are read as before"
+    assert (await http.post(f"{where}/promote")).status_code == 200
+    await until(lambda: by_meaning(200))
+
+
+async def test_a_rebuild_says_that_its_own_embedder_is_away_and_goes_on_when_it_answers(settings: Settings) -> None:
+    with embedding_server() as server:
+        server.answer = lambda _asked: (503, {"error": "warming"})
+        remote = settings.model_copy(update={"embedding": by(server.url)})
+        async with serving(settings) as (http, _):
+            await settled(http, await post_all(http, [event(1, payload={"text": "The blue parcel is at the pier"})]))
+        async with serving(remote) as (http, resources):
+            [tenant] = await resources.tenants.all()
+            begun = await resources.rebuilds.start(tenant, "never", ModelChoice(provider="http", dimensions=8))
+
+            async def told_why() -> bool:
+                known = (await http.get(f"/v1/admin/rebuilds/{begun.id}")).json()
+                return known["state"] == "building" and "is not available (503" in (known["waits_for"] or "")
+
+            await until(told_why, seconds=30)
+            server.answer = told("foreign", 8)
+
+            async def built() -> bool:
+                known = (await http.get(f"/v1/admin/rebuilds/{begun.id}")).json()
+                return bool(known["state"] == "ready")
+
+            await until(built, seconds=40)
 
 
 def test_a_recipe_holds_no_secret_of_an_address() -> None:
