@@ -192,7 +192,7 @@ async def test_a_topic_is_summarised_once_from_what_names_it(
     await consolidate(with_topics(resources, 0), partition, "w")
     await passed(http, resources, partition)
     assert await topics(resources, partition) == []
-    there = with_topics(resources, 5)
+    there, early = with_topics(resources, 5), str(await resources.ledger.last(partition))
     assert (await consolidate(there, partition, "w")).scopes == 1
     await passed(http, resources, partition)
     assert (await consolidate(there, partition, "w")).scopes == 0
@@ -207,6 +207,10 @@ async def test_a_topic_is_summarised_once_from_what_names_it(
     asked = {"query": "part AB-1234", "filters": {"kind": {"eq": "summary"}}}
     items = {item["id"]: item for item in (await http.post("/v1/context", json=asked)).json()["items"]}
     assert items[f"summary:{payload['scope']}"]["event_ids"]
+    late = str(await resources.ledger.position_of(partition, made.event_id))
+    assert items[f"summary:{payload['scope']}"]["position"] == late  # by which as_of decides
+    then = (await http.post("/v1/context", json=asked | {"as_of": early})).json()["items"]
+    assert f"summary:{payload['scope']}" not in {item["id"] for item in then}
     walk = {"start": [{"kind": "event", "id": made.event_id}], "max_depth": 2, "edges": ["DERIVED_FROM", "SUMMARIZES"]}
     nodes = (await http.post("/v1/graph/query", json=walk)).json()["nodes"]
     assert {"session:s1", "session:s2"} <= set(nodes)
