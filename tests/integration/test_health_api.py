@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,29 @@ async def test_lost_events_make_the_service_not_ready_until_somebody_has_seen_th
         assert f"cg_stage_lost_events{{{labels}}} 5.0" in (await http.get("/metrics")).text
         await resources.dead_letters.discard(partition, await resources.dead_letters.listed(partition))
     assert (await http.get("/health/ready")).status_code == 200
+
+
+async def test_a_rebuild_that_stands_still_makes_the_service_not_ready_until_it_is_dropped(
+    service: Service, http: httpx2.AsyncClient
+) -> None:
+    tenant = Tenant(TenantId(service.tenant))
+    async with open_resources(service.settings) as resources:
+        lease = await resources.leases.acquire(tenant.partitions[0], "rebuild", "who hangs", 60_000)
+        assert lease is not None
+        begun = await resources.rebuilds.start(tenant, "never")
+        ago = replace(begun, state="comparing", built_at=begun.started_at - 3_600_000)
+        await resources.generations.change(tenant.name, lambda table: table.update(ago))
+
+        async def told() -> bool:
+            answer = await http.get("/health/ready")
+            words = f"the rebuild {begun.id} of {service.tenant} is being compared for 3,6"
+            return answer.status_code == 503 and any(words in problem for problem in answer.json()["problems"])
+
+        await until(told)
+        assert (await http.delete(f"/v1/admin/rebuilds/{begun.id}")).status_code == 202
+        await resources.leases.release(lease)
+
+        async def well() -> bool:
+            return (await http.get("/health/ready")).status_code == 200
+
+        await until(well)
