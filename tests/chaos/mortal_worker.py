@@ -2,8 +2,8 @@
 
 It is the real runtime, stores and Stage 1; what is added: at the N-th batch the process ends itself by SIGKILL, after
 it was read (`read`), after it was written and before it is acknowledged (`write`), or just after that (`ack`); `never`
-lives on. Two kinds of events are poison: `chaos.poison` raises, `chaos.killer` ends the process, each time. Before it
-ends itself it says in its log why.
+lives on, and `sleep` stops itself by SIGSTOP where `write` would end, until it is continued. Two kinds of events are
+poison: `chaos.poison` raises, `chaos.killer` ends the process, each time. Before it ends itself it says in its log why.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from context_graph.store.groups import Groups
 from projections.worker import Projection
 
 POISON, KILLER = "chaos.poison", "chaos.killer"
+SLEEP = "sleep"
 PLANNED, KILLED = "ends as planned", "ended by an event"
 
 
@@ -47,7 +48,9 @@ class Plan:
     def reached(self, point: str) -> None:
         if point == self._point:
             self._left -= 1
-            if self._left == 0:
+            if self._left == 0 and point == SLEEP:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            elif self._left == 0:
                 end(f"{PLANNED}: {point}")
 
 
@@ -78,6 +81,7 @@ class MortalProjection:
             raise RuntimeError("poison")
         await self._projection.handle(partition, events)
         self._plan.reached("write")
+        self._plan.reached(SLEEP)
 
 
 async def run(resources: Resources, plan: Plan) -> None:
