@@ -37,6 +37,7 @@ from context_graph.domain.readable import inline, key_words, parsed, readable, s
 from context_graph.domain.words import LONGEST_WORD, storable
 
 TEXT_VERSION = 4
+IMAGE_MARK = "[image: "  # before the caption of a picture
 # Characters of a document's text: about 1,500 tokens, six times what the embedder reads. A longer text keeps two
 # thirds at its head and one third at its tail, where a log or a traceback has its conclusion.
 MAX_TEXT = 6000
@@ -218,7 +219,7 @@ def _readers(envelope: Envelope) -> tuple[_Reader, ...]:
     calls: _Reader = (("tool_calls",), _calls)
     call: _Reader = (_ARGUMENT_KEYS, lambda value: _call(_tool_of(envelope), value))
     result: _Reader = (_RESULT_KEYS, _content)
-    caption: _Reader = (("image_caption",), lambda value: f"[image: {scalar(value)}]")
+    caption: _Reader = (("image_caption",), lambda value: f"{IMAGE_MARK}{scalar(value)}]")
     error: _Reader = (("error",), _error)
     if segments[0] == "tool" and "call" in segments:
         return (call, error)

@@ -17,6 +17,7 @@ _REASONS: Mapping[str, str] = {
     "text": "matches the words",
     "speaker": "said by whom the query names",
     "time": "at the time asked about",
+    "answer": "has the kind of answer asked for",
     "passage": "in a passage about it",
     "session": "in a session about it",
     "neighbour": "beside a match",

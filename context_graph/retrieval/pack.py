@@ -5,9 +5,8 @@ then goes to the best of the rest, no section beyond its most. Items of one bond
 together or not at all. An item that does not fit is skipped, not the end. The prices of single items only guide: what
 is promised is counted on the whole content, and while that is too much the least valuable bond is taken out again.
 
-Worth is the score by the price to the power of 0.8. A score is a chance, so the most evidence for a budget would come
-of score by price (a power of 1); but chances are less sure than prices, and 0.8 measures as well on the development
-conversations and keeps a long answer before a short nod.
+Worth is the score by the price: a score is a chance, so this order packs the most evidence for a budget (the greedy
+answer to the knapsack, Dantzig 1957).
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from context_graph.retrieval.render import Format
 
 Counter = Callable[[str], int]
 _FILL_TRIES = 4  # exact counts spent on the last few tokens
-_PRICE_POWER = 0.8
 _CHARACTERS_A_TOKEN = 4
 _LINE_TOKENS = 6  # citation, speaker and end of a line
 _SURELY_OVER = 2.0  # an estimate so many times the room is not counted: no text has so few tokens for its characters
@@ -205,7 +203,7 @@ def _bonds(items: Sequence[Item]) -> list[_Bond]:
     bonds = []
     for name, group in by_bond.items():
         about = sum(map(estimated, group))
-        worth = max(item.score for item in group) / about**_PRICE_POWER
+        worth = max(item.score for item in group) / about
         bonds.append(
             (-worth, min(item.rank for item in group), _Bond(name, tuple(group), worth, about, group[0].section))
         )

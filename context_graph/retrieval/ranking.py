@@ -48,6 +48,15 @@ _TIME_WORD = re.compile(
     r"|october|november|december|\d{4})\b"
 )  # of a text in lower case: ignoring case takes seven times as long
 _ASKS_WHEN = re.compile(r"\b(when|what (?:date|day|month|year|time)|how long)\b", re.IGNORECASE)
+# What kind of answer is asked for, and what in a turn is of that kind: a number; a name inside a sentence, or quoted.
+_NUMERALS = "one|two|three|four|five|six|seven|eight|nine|ten|dozen|couple|several|twice|once"
+_ANSWER_KINDS = (
+    (
+        re.compile(r"\bhow (?:many|much|often|old)\b", re.IGNORECASE),
+        re.compile(rf"\d|\b(?:{_NUMERALS})\b", re.IGNORECASE),
+    ),
+    (re.compile(r"\b(?:who|where|which|name)\b", re.IGNORECASE), re.compile(r"(?<=[a-z,;] )[A-Z][a-z]|\"[^\"]+\"")),
+)
 
 
 BROAD_SHARE = 0.4  # of the second reading; 0.25 to 0.65 measure alike
@@ -79,6 +88,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("answers", "neighbour", 0.26),  # follows a question
     Feature("when", "time", 1.2, 1.1),  # the query asks when, and the turn has words of time
     Feature("date", "time", 5.6, 5.2),  # happened when the query speaks of
+    Feature("answer_kind", "answer", 1.1, 1.1),  # has a number or a name where the query asks for one
     Feature("long_speaker", "speaker", -3.0, -2.9),  # the same in long sessions
     Feature("long_length", "substance", -1.35, -2.1),
     Feature("long_passage", "passage", 0.0, 22.0),  # a meeting has no turns without their passage
@@ -149,6 +159,7 @@ def features_of(placed: Sequence[Placed], understanding: Understanding) -> Float
     columns |= _beside(placed)
     columns |= _sessions(placed)
     columns |= _times(placed, understanding)
+    columns["answer_kind"] = _answer_kinds(placed, understanding)
     long = np.array([p.turns / (p.turns + _HALF_LENGTH) for p in placed])
     columns["passage"] = _passages(placed, long)
     columns["long_passage"] = long * columns["passage"]
@@ -226,6 +237,14 @@ def _times(placed: Sequence[Placed], understanding: Understanding) -> dict[str, 
     if spoken_of:
         dated = np.array([closeness(spoken_of, p.document.occurred_at) for p in placed])
     return {"when": when, "date": dated}
+
+
+def _answer_kinds(placed: Sequence[Placed], understanding: Understanding) -> Floats:
+    """How many of the kinds of answer that the query asks for the turn has."""
+    kinds = [answer for asks, answer in _ANSWER_KINDS if asks.search(understanding.text)]
+    if not kinds:
+        return np.zeros(len(placed))
+    return np.array([float(sum(kind.search(p.document.text) is not None for kind in kinds)) for p in placed])
 
 
 def _passages(placed: Sequence[Placed], long: Floats) -> Floats:

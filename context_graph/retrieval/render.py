@@ -25,6 +25,7 @@ import orjson
 
 from context_graph.domain.echo import PREAMBLE, SOURCE, TITLES
 from context_graph.domain.event import JsonValue
+from context_graph.domain.text import IMAGE_MARK
 from context_graph.retrieval.items import SECTIONS, Item, Section
 
 Content = str | list[JsonValue]
@@ -103,8 +104,8 @@ def _named(item: Item) -> bool:
 
 
 def _can_go_on(item: Item) -> bool:
-    """Whether the line may stand without its name behind another of the same speaker."""
-    return ":" not in item.text
+    """Whether the line may stand without its name behind another of the same speaker: no colon but that of our mark."""
+    return ":" not in item.text.replace(IMAGE_MARK, "")
 
 
 def _speaker(item: Item) -> str:
