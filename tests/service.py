@@ -1,7 +1,7 @@
 """A whole service in a thread: real HTTP server, every stage, real models, a Redis of its own.
 
 Started once per test worker, because models take seconds to load; each test gets a tenant of its own in it, which is
-also how the service itself keeps users apart.
+also how the service itself keeps users apart. A test of what other settings do runs one of its own (`own_service`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import uvicorn
+from pydantic import SecretStr
 
 from context_graph.api.app import create_app
 from context_graph.api.server import ApiServer
-from context_graph.bootstrap import open_resources
-from context_graph.settings import Settings
+from context_graph.bootstrap import Resources, open_resources
+from context_graph.local.redis_server import embedded_redis
+from context_graph.settings import DeliverySettings, Settings
 from context_graph.workers import load_worker
 
 _STAGES = ("projection", "enrichment")
@@ -97,3 +101,32 @@ class ServiceThread:
         finally:
             server.should_exit = True
             await serving
+
+
+@asynccontextmanager
+async def own_redis(folder: Path, **changes: Any) -> AsyncIterator[Settings]:
+    """Settings for a service with a Redis of its own in that folder; `changes`: settings by name."""
+    async with embedded_redis(folder) as redis:
+        yield Settings(
+            redis_url=SecretStr(redis.url),
+            data_dir=folder / "data",
+            tenant="mine",
+            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
+            log_level="error",
+            **changes,
+        )
+
+
+@asynccontextmanager
+async def own_service(settings: Settings) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
+    """A running service with these settings: a client of its tenant, and what the service works with."""
+    thread = ServiceThread(settings)
+    await asyncio.to_thread(thread.start)
+    try:
+        async with open_resources(settings) as resources:
+            tenant = await resources.tenants.ensure(settings.tenant, 1)
+            key = await resources.api_keys.create(tenant.name, name="test")
+            async with Service(thread.url, key, tenant.name, settings).client() as client:
+                yield client, resources
+    finally:
+        await asyncio.to_thread(thread.stop)

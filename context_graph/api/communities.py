@@ -28,7 +28,7 @@ async def list_communities(request: Request, tenant: ReadTenant, asked: Annotate
     query = ["communities", asked.model_dump(exclude={"limit", "cursor", "min_position", "wait_ms"})]
     place = _place(read_cursor(tenant, query, asked.cursor))
     with services.metrics.timed("graph"):
-        found = await services.retrieval.communities.all(tenant, asked.moment)
+        found = await services.retrieval.communities.all(tenant, asked.moment, late.append)
     behind = [one for one in found if place is None or _key(one) > place]
     shown = behind[: asked.limit]
     following: list[str | int] | None = list(_key(shown[-1])) if len(behind) > len(shown) else None
@@ -55,7 +55,7 @@ async def get_community(
     services = services_of(request)
     late = await asked.waited(services.waiting, tenant)
     with services.metrics.timed("graph"):
-        found = await services.retrieval.communities.detail(tenant, community_id, asked.moment)
+        found = await services.retrieval.communities.detail(tenant, community_id, asked.moment, late.append)
     sentences = [
         {"text": s.text, "event_ids": list(s.event_ids), "session_id": s.session_id, "position": str(s.position)}
         for s in found.sentences

@@ -21,6 +21,7 @@ from context_graph.domain.event import iso
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.resolution.clusters import Link
 from context_graph.resolution.entities import Entity, EntityDetail
+from context_graph.retrieval.deadline import AWAY
 from context_graph.store.entities import EntityEvent
 
 router = APIRouter(prefix="/v1/entities", tags=["entities"])
@@ -172,7 +173,7 @@ def _detail(found: EntityDetail) -> dict[str, Any]:
 
 def _meta(*, complete: bool) -> dict[str, Any]:
     """While the embedder is away, names that only their meaning could join are told apart."""
-    return {"complete": complete, "truncated": [] if complete else ["vectors: the embedder did not answer"]}
+    return {"complete": complete, "truncated": [] if complete else [AWAY]}
 
 
 def _event(event: EntityEvent) -> dict[str, Any]:

@@ -115,7 +115,9 @@ async def get_related(
     services = services_of(request)
     late = await asked.waited(services.waiting, tenant)
     await services.sessions.session(tenant, session_id, asked.moment)
-    found = await services.retrieval.related.of(tenant, session_id, asked.limit, asked.min_score, asked.moment)
+    found = await services.retrieval.related.of(
+        tenant, session_id, asked.limit, asked.min_score, asked.moment, cut=late.append
+    )
     meta = {"as_of": as_of_json(asked.moment), "truncated": late, "complete": not late}
     return json_response({"session_id": session_id, "related": [related_json(one) for one in found], "meta": meta})
 

@@ -140,20 +140,24 @@ class Entities:
 
     async def alike(
         self, tenant: Tenant, ids: Sequence[str], then: Then | None = None
-    ) -> Mapping[str, tuple[str, ...]]:
-        """Each of these names to all names of its entity, itself included; of one that is not known itself alone."""
+    ) -> tuple[Mapping[str, tuple[str, ...]], bool]:
+        """Each of these names to all names of its entity, itself included; of one that is not known itself alone.
+
+        And whether that is all: not while the model is away that could join more by what they mean.
+        """
         clusters = await self._clusters(tenant, ids, then)
-        return {one: clusters.of.get(one, (one,)) for one in ids}
+        return {one: clusters.of.get(one, (one,)) for one in ids}, clusters.complete
 
     async def state(self, tenant: Tenant) -> tuple[int, ...]:
         """Changes whenever other names may be one thing because of a new name or decision."""
         return await self._store.sizes(tenant.partitions)
 
-    async def same_as(self, tenant: Tenant, ids: Sequence[str], then: Then) -> tuple[Link, ...]:
-        """The joins that hold the clusters of these names together."""
+    async def same_as(self, tenant: Tenant, ids: Sequence[str], then: Then) -> tuple[tuple[Link, ...], bool]:
+        """The joins that hold the clusters of these names together, and whether these are all, as of `alike`."""
         wanted = set(ids)
         clusters = await self._clusters(tenant, ids, then)
-        return tuple(link for link in clusters.links if link.left in wanted or link.right in wanted)
+        links = tuple(link for link in clusters.links if link.left in wanted or link.right in wanted)
+        return links, clusters.complete
 
     async def decide(self, tenant: Tenant, ids: Sequence[str], *, same: bool, note: str | None) -> tuple[str, Position]:
         """Append that these names are one thing, or that each is another; the event's id and position.

@@ -25,6 +25,7 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.errors import UnknownThing
 from context_graph.resolution.communities import Community, communities
+from context_graph.retrieval.deadline import Cut
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.same_things import SameThings
@@ -64,11 +65,12 @@ class CommunityDetail:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Communities, the names of each member, and a digest of what they follow from."""
+    """Communities, the names of each member, what was left out, and a digest of what they follow from."""
 
     digest: bytes
     communities: tuple[Community, ...]
     names: Mapping[str, tuple[str, ...]]
+    left_out: tuple[str, ...]
 
 
 class Communities:
@@ -81,23 +83,27 @@ class Communities:
         self._neighbours = neighbours
         self._ledger = ledger
 
-    async def all(self, tenant: Tenant, as_of: AsOf | None) -> tuple[Community, ...]:
-        """Largest first, ties by id."""
-        return (await self._answer(tenant, as_of)).communities
+    async def all(self, tenant: Tenant, as_of: AsOf | None, cut: Cut) -> tuple[Community, ...]:
+        """Largest first, ties by id. Names that only their meaning joins are told apart while the embedder is away,
+        which is noted as cut and not remembered."""
+        return (await self._answer(tenant, as_of, cut)).communities
 
-    async def _answer(self, tenant: Tenant, as_of: AsOf | None) -> _Answer:
+    async def _answer(self, tenant: Tenant, as_of: AsOf | None, cut: Cut) -> _Answer:
         mentions = await self._mentions(tenant, as_of)
         state = await self._same.state(tenant)
         digest = await asyncio.to_thread(_digest, state, mentions)
         known = self._known.get((tenant.name, as_of))
-        if known is None or known.digest != digest:
-            same = await self._same.names(tenant, sorted(mentions), as_of) if mentions else {}
+        if known is None or known.digest != digest or known.left_out:
+            left_out: list[str] = []
+            same = await self._same.names(tenant, sorted(mentions), as_of, left_out.append)
             joined, names = _joined(mentions, same)
-            known = _Answer(digest, await asyncio.to_thread(communities, joined), names)
+            known = _Answer(digest, await asyncio.to_thread(communities, joined), names, tuple(left_out))
             self._known[tenant.name, as_of] = known
         self._known.move_to_end((tenant.name, as_of))
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+        for reason in known.left_out:
+            cut(reason)
         return known
 
     async def _mentions(self, tenant: Tenant, as_of: AsOf | None) -> dict[str, list[str]]:
@@ -111,9 +117,9 @@ class Communities:
             found |= {name: [entry.event_id for entry in entries] for name, (entries, _) in members.items() if entries}
         return found
 
-    async def detail(self, tenant: Tenant, community_id: str, as_of: AsOf | None) -> CommunityDetail:
+    async def detail(self, tenant: Tenant, community_id: str, as_of: AsOf | None, cut: Cut) -> CommunityDetail:
         """Raises UnknownThing when there is none of that id (any more)."""
-        answer = await self._answer(tenant, as_of)
+        answer = await self._answer(tenant, as_of, cut)
         found = next((one for one in answer.communities if one.id == community_id), None)
         if found is None:
             raise UnknownThing("community", community_id)

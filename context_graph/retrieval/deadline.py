@@ -6,10 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 Found = TypeVar("Found")
 CUT = "deadline"
+AWAY = "vectors: the embedder did not answer"
+Cut: TypeAlias = Callable[[str], None]
+"""Notes what was left out of an answer, for its `meta.truncated`."""
 
 
 @dataclass(slots=True)

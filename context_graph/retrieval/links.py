@@ -105,7 +105,7 @@ class Links:
         found = await asyncio.gather(
             self._similar(ends if "SIMILAR_TO" in asked.types else (), asked, walk, cuts),
             self._related(named if "RELATED_TO" in asked.types else (), asked.bounds, walk, cuts),
-            self._same(named if "SAME_AS" in asked.types else (), asked.bounds, walk),
+            self._same(named if "SAME_AS" in asked.types else (), asked.bounds, walk, cuts),
         )
         return [edge for edges in found for edge in edges]
 
@@ -120,7 +120,9 @@ class Links:
         edges = []
         for session_id in sessions[:_MOST_SESSIONS]:
             bounds = asked.bounds
-            found = await self._sessions.of(walk.tenant, session_id, bounds.per_node + 1, bounds.least, walk.as_of)
+            found = await self._sessions.of(
+                walk.tenant, session_id, bounds.per_node + 1, bounds.least, walk.as_of, cut=cuts.add
+            )
             if len(found) > bounds.per_node:
                 cuts.add("links")
             edges += [related_edge(session_id, other) for other in found[: bounds.per_node]]
@@ -204,10 +206,10 @@ class Links:
                 edges.append(_related_edge(name, other, together[other], score))
         return edges
 
-    async def _same(self, names: Sequence[str], bounds: LinkBounds, walk: Walk) -> list[Edge]:
+    async def _same(self, names: Sequence[str], bounds: LinkBounds, walk: Walk, cuts: set[str]) -> list[Edge]:
         if not names:
             return []
-        links, firsts = await self._same_things.links(walk.tenant, names, walk.as_of)
+        links, firsts = await self._same_things.links(walk.tenant, names, walk.as_of, cuts.add)
         return [_same_edge(link, firsts) for link in links if link.evidence.confidence >= bounds.least]
 
 

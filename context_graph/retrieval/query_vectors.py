@@ -18,7 +18,7 @@ from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavaila
 from context_graph.models.embedder import Embedder
 from context_graph.models.language_model import Breaker
 from context_graph.observability.metrics import Metrics
-from context_graph.retrieval.deadline import CUT, Deadline
+from context_graph.retrieval.deadline import AWAY, CUT, Deadline
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class QueryVectors:
                 return await self.of(tenant, text)
         except ModelUnavailable as error:
             log.warning("query_not_embedded", tenant=tenant, reason=str(error))
-            deadline.cut("vectors: the embedder did not answer")
+            deadline.cut(AWAY)
         except ModelMissing as error:
             log.warning("query_not_embedded", tenant=tenant, reason=str(error))
             deadline.cut("vectors: this generation's embedding model is not here")

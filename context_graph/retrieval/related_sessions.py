@@ -24,6 +24,7 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.resolution.entities import Entities
+from context_graph.retrieval.deadline import AWAY, Cut
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.similar import THRESHOLD
@@ -73,11 +74,12 @@ class RelatedSessions:
         self._entities = entities
 
     async def of(
-        self, tenant: Tenant, session_id: str, limit: int, min_score: float, as_of: AsOf | None
+        self, tenant: Tenant, session_id: str, limit: int, min_score: float, as_of: AsOf | None, *, cut: Cut
     ) -> list[RelatedSession]:
-        """At most `limit`, the best first, ties by id."""
+        """At most `limit`, the best first, ties by id. Names that only their meaning joins are told apart while the
+        embedder is away, which is noted as cut."""
         mentions, near = await asyncio.gather(
-            self._mentions(tenant, session_id, as_of), self._near(tenant, session_id, as_of)
+            self._mentions(tenant, session_id, as_of, cut), self._near(tenant, session_id, as_of)
         )
         shared: dict[str, list[Shared]] = {}
         for name, sessions in mentions.items():
@@ -88,7 +90,7 @@ class RelatedSessions:
         found = [one for one in found if one.score >= min_score]
         return sorted(found, key=lambda one: (-one.score, one.session_id))[:limit]
 
-    async def _mentions(self, tenant: Tenant, session_id: str, as_of: AsOf | None) -> _Mentions:
+    async def _mentions(self, tenant: Tenant, session_id: str, as_of: AsOf | None, cut: Cut) -> _Mentions:
         members = await self._neighbours.members(tenant, "session", [session_id], _NEWEST, as_of)
         ids = [entry.event_id for entry in members[session_id][0]]
         counts: dict[str, int] = {}
@@ -97,7 +99,9 @@ class RelatedSessions:
                 if not mention.entity_id.startswith(_EVERYWHERE):
                     counts[mention.entity_id] = counts.get(mention.entity_id, 0) + 1
         most = sorted(counts, key=lambda name: (-counts[name], name))[:_MOST_NAMES]
-        clusters = await self._entities.alike(tenant, most) if most else {}
+        clusters, complete = await self._entities.alike(tenant, most)
+        if not complete:
+            cut(AWAY)
         firsts = {name: min(clusters[name]) for name in most}
         names = sorted({name for one in most for name in clusters[one]})
         where = await self._neighbours.members(tenant, "entity", names, _MENTIONS, as_of) if names else {}

@@ -29,7 +29,7 @@ from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
 from context_graph.retrieval.candidates import Candidates
 from context_graph.retrieval.communities import Communities
-from context_graph.retrieval.deadline import CUT, Deadline
+from context_graph.retrieval.deadline import CUT, Cut, Deadline
 from context_graph.retrieval.fact_edges import FactEdges
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
@@ -175,7 +175,7 @@ class Retrieval:
             finding = deadline.part(_FINDING)  # the rest is for packing and for the receipt
             with timings.step("understand"):
                 plainly = self._asked(tenant, query, scope(query), understand(query.query, query.intents))
-                ask = await finding.within(self._ask(tenant, query), plainly, "understand")
+                ask = await finding.within(self._ask(tenant, query, finding.cut), plainly, "understand")
             nothing: _Gathered = ([], [], [], [])
             gathering = self._gather(tenant, query, ask, timings, finding)
             found, tail, known, pinned = await finding.within(gathering, nothing, "candidates")
@@ -217,7 +217,7 @@ class Retrieval:
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
         beside = query.mode == "hybrid"
         plainly = Ask(understand(query.query), query.filters, query.as_of, depth, beside=beside)
-        ask = await deadline.within(self._search_ask(tenant, query, plainly), plainly, "understand")
+        ask = await deadline.within(self._search_ask(tenant, query, plainly, deadline.cut), plainly, "understand")
         vector = self._vectors.for_search(tenant.name, query.mode, ask.understanding.subject, deadline)
         finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
@@ -228,7 +228,7 @@ class Retrieval:
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
         """What a context would be chosen from, for those who fit and measure the ranking."""
-        ask = await self._ask(tenant, query)
+        ask = await self._ask(tenant, query, self._deadline().cut)
         vector = partial(self._vectors.of, tenant.name, ask.understanding.subject)
         return ask.understanding, await self._candidates.pool(tenant, ask, vector=vector)
 
@@ -240,8 +240,12 @@ class Retrieval:
 
     async def graph(self, tenant: Tenant, query: GraphQuery, bounds: Bounds, as_of: AsOf | None) -> GraphFound:
         """Nodes and edges around the start nodes. Raises UnknownThing when none is there."""
-        query = replace(query, filters=await self._same_things.widened(query.filters, tenant, as_of))
-        return await self._graph.walk(query, Walk(tenant, bounds, self._deadline(), as_of))
+        deadline = self._deadline()
+        query = replace(query, filters=await self._same_things.widened(query.filters, tenant, as_of, deadline.cut))
+        found = await self._graph.walk(query, Walk(tenant, bounds, deadline, as_of))
+        for reason in deadline.truncated:
+            found.cut(reason)
+        return found
 
     async def _packed(
         self, query: ContextQuery, items: Sequence[Item], counter: TokenCounter | EstimatedCounter, deadline: Deadline
@@ -264,14 +268,14 @@ class Retrieval:
     def _deadline(self) -> Deadline:
         return Deadline.after(self._parts.settings.deadline_ms)
 
-    async def _ask(self, tenant: Tenant, query: ContextQuery) -> Ask:
-        filters = await self._same_things.widened(scope(query), tenant, query.as_of)
+    async def _ask(self, tenant: Tenant, query: ContextQuery, cut: Cut) -> Ask:
+        filters = await self._same_things.widened(scope(query), tenant, query.as_of, cut)
         understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
         return self._asked(tenant, query, filters, understanding)
 
-    async def _search_ask(self, tenant: Tenant, query: SearchQuery, plainly: Ask) -> Ask:
+    async def _search_ask(self, tenant: Tenant, query: SearchQuery, plainly: Ask, cut: Cut) -> Ask:
         """As it was asked plainly, with all names of entities, and knowing who speaks."""
-        filters = await self._same_things.widened(query.filters, tenant, query.as_of)
+        filters = await self._same_things.widened(query.filters, tenant, query.as_of, cut)
         understanding = await self._understood(tenant, query.query, filters, query.as_of)
         return replace(plainly, understanding=understanding, filters=filters)
 

@@ -36,6 +36,7 @@ NUMERIC_FIELDS = (OCCURRED, RECORDED, IMPORTANCE)
 TEXT, SPEAKER, PARTS = "text", "speaker", "parts"
 TEXT_FIELDS = (TEXT, SPEAKER, PARTS)
 VECTOR = "vec"
+WAITING = "waiting"  # a kind beside the document's own: the vector is still to come
 # Not indexed, so named as they are stored: what a result shows, the version of a part; of a vector its model, the hash
 # of its text, what the recogniser said, and the proof of what the rules made of it (answers.py).
 META, AT = "m", "v"
@@ -182,8 +183,9 @@ def vector_fields(enrichment: Enrichment, proof: bytes = b"") -> Fields:
 
 def vectorless_fields(enrichment: Enrichment) -> Fields:
     """A vector hash while its vector waits for the model: filters and entities, older than the whole one of its event
-    and newer than that of a summary before it."""
+    and newer than that of a summary before it. Of a second kind, so that it is not counted as a vector."""
     fields = filter_fields(enrichment.document)
+    fields[STORED[KIND]] = f"{filter_tag(enrichment.document.kind)},{filter_tag(WAITING)}"
     fields[AT] = f"{int(enrichment.document.position.sort_key, 16) - 1:017x}~"
     if enrichment.mentions:
         fields[STORED[ENTITY]] = _entity_tags(enrichment)

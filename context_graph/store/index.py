@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 from redis.exceptions import ResponseError
 
-from context_graph.domain.document import Document, Enrichment
+from context_graph.domain.document import Document, Enrichment, filter_tag
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
@@ -316,9 +316,21 @@ class Index:
         text, vector = await self._info(keys.text_index), await self._info(keys.vector_index)
         return IndexStatistics(
             documents=int(text.get("num_docs", 0)),
-            vectors=int(vector.get("num_docs", 0)),
+            vectors=max(0, int(vector.get("num_docs", 0)) - await self._waiting(keys.vector_index)),
             failed=int(text.get("hash_indexing_failures", 0)) + int(vector.get("hash_indexing_failures", 0)),
         )
+
+    async def _waiting(self, name: str) -> int:
+        """Documents of the vector index whose vector is still to come."""
+        condition = f"@{fields.KIND}:{{{filter_tag(fields.WAITING)}}}"
+        with store_errors("counting what waits for a vector"):
+            try:
+                answer = await self._command("FT.SEARCH", name, condition, "LIMIT", 0, 0, "DIALECT", 2)
+            except ResponseError as error:
+                if is_missing_index(error):
+                    return 0
+                raise
+        return int(answer[0])
 
     async def _info(self, name: str) -> dict[str, Any]:
         with store_errors("reading the index's state"):

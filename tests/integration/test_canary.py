@@ -11,7 +11,6 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from tests.events import event, post_all, settled
 from tests.graph_state import State, graph_state
 from tests.integration.conftest import MASTER_KEY
 from tests.integration.test_erasure_api import everything, files_of, found
-from tests.service import Service, ServiceThread
+from tests.service import own_service
 from tests.waiting import until
 
 PEOPLE = 50
@@ -91,21 +90,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield World(
             settings, server, tmp_path / "archive", f"canary{secrets.token_hex(5)}", f"person-{secrets.token_hex(5)}"
         )
-
-
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
-    """The whole service on this Redis, and a client with a new key."""
-    thread = ServiceThread(settings)
-    await asyncio.to_thread(thread.start)
-    try:
-        async with open_resources(settings) as resources:
-            tenant = await resources.tenants.ensure(settings.tenant, 1)
-            key = await resources.api_keys.create(tenant.name, name="test")
-            async with Service(thread.url, key, tenant.name, settings).client() as http:
-                yield http, resources
-    finally:
-        await asyncio.to_thread(thread.stop)
 
 
 def said(world: World) -> Iterator[dict[str, Any]]:
@@ -208,7 +192,7 @@ async def assert_others_untouched(world: World, http: httpx2.AsyncClient) -> Non
 
 
 async def test_one_of_fifty_is_erased_from_everything_and_stays_so_through_rebuild_and_restore(world: World) -> None:
-    async with serving(world.settings) as (http, resources):
+    async with own_service(world.settings) as (http, resources):
         partition = (await resources.tenants.ensure("acme", 1)).partitions[0]
         key = await quoted_everywhere(world, http, resources, partition)
         assert "archived in 3 segments" in await archive_command(world, "run")
@@ -242,7 +226,7 @@ async def test_one_of_fifty_is_erased_from_everything_and_stays_so_through_rebui
     async with open_resources(world.settings) as resources:
         await resources.ledger_redis.flushall()
     assert "erased and kept so: 1" in await archive_command(world, "restore")
-    async with serving(world.settings) as (http, resources):
+    async with own_service(world.settings) as (http, resources):
         await passed(resources, partition)
         await assert_others_untouched(world, http)
         assert await derived(resources, partition) == left

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from pydantic import SecretStr
 
-from context_graph.bootstrap import Resources, open_resources
+from context_graph.bootstrap import Resources
 from context_graph.domain.event import TenantId
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.local.redis_server import embedded_redis
 from context_graph.operations import load_verify
-from context_graph.settings import DeliverySettings, EmbeddingSettings, RetrievalSettings, Settings
+from context_graph.settings import EmbeddingSettings, RetrievalSettings, Settings
 from context_graph.store.keys import GraphKeys
 from context_graph.store.state import StateReader
 from tests.embedding_server import embedding_server, right
 from tests.events import event, post_all, settled
-from tests.service import Service, ServiceThread
+from tests.service import own_redis, own_service
 from tests.waiting import until
 
 TEXTS = (
@@ -33,35 +29,16 @@ TEXTS = (
 FIRST = [event(number, event_id=f"a{number}", payload={"text": text}) for number, text in enumerate(TEXTS, 1)]
 PARTITION = Partition(TenantId("mine"), 0)
 ALIKE = [event(10, event_id="c1", payload={"text": "Larkfield Airlines and Larkfield Airways fly to Graz."})]
+AWAY = "vectors: the embedder did not answer"
 LATER = [event(9, event_id="b1", payload={"text": "LF-20817 has come to Graz."})]
 
 
-@asynccontextmanager
-async def redis_settings(folder: Path, url: str) -> AsyncIterator[Settings]:
-    async with embedded_redis(folder) as redis:
-        yield Settings(
-            redis_url=SecretStr(redis.url),
-            data_dir=folder / "data",
-            tenant="mine",
-            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
-            embedding=EmbeddingSettings(provider="http", url=url, retries=0, timeout_seconds=5),
-            retrieval=RetrievalSettings(embedder_rest_seconds=0.2),
-            log_level="error",
-        )
-
-
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
-    thread = ServiceThread(settings)
-    await asyncio.to_thread(thread.start)
-    try:
-        async with open_resources(settings) as resources:
-            tenant = await resources.tenants.ensure("mine", 1)
-            key = await resources.api_keys.create(tenant.name, name="test")
-            async with Service(thread.url, key, "mine", settings).client() as client:
-                yield client, resources
-    finally:
-        await asyncio.to_thread(thread.stop)
+def redis_settings(folder: Path, url: str) -> AbstractAsyncContextManager[Settings]:
+    return own_redis(
+        folder,
+        embedding=EmbeddingSettings(provider="http", url=url, retries=0, timeout_seconds=5),
+        retrieval=RetrievalSettings(embedder_rest_seconds=0.2),
+    )
 
 
 async def entity_ids(http: httpx2.AsyncClient) -> set[str]:
@@ -104,14 +81,14 @@ async def test_entities_do_not_wait_for_the_embedder_and_the_state_is_the_same_i
     with embedding_server() as server:
         async with (
             redis_settings(tmp_path / "even", server.url) as settings,
-            serving(settings) as (http, resources),
+            own_service(settings) as (http, resources),
         ):
             await settled(http, [*await post_all(http, FIRST), *await post_all(http, LATER)])
             undisturbed, compared = await facts(resources), await report(resources)
 
         server.answer = lambda _asked: (503, {"error": "away"})
         async with redis_settings(tmp_path / "odd", server.url) as settings:
-            async with serving(settings) as (http, resources):
+            async with own_service(settings) as (http, resources):
                 await post_all(http, FIRST)
                 await _found_without_vectors(http, resources, 3)
                 later = await post_all(http, LATER)  # what comes later does not wait behind it either
@@ -119,7 +96,7 @@ async def test_entities_do_not_wait_for_the_embedder_and_the_state_is_the_same_i
                 state = await enrichment(resources)
                 assert not state.has_passed(Position.parse(later[0]["position"]))
             server.answer = right
-            async with serving(settings) as (http, resources):  # nothing is lost with the process
+            async with own_service(settings) as (http, resources):  # nothing is lost with the process
                 await settled(http, later)
                 assert await facts(resources) == undisturbed
                 assert (await enrichment(resources)).again == 0
@@ -147,13 +124,15 @@ async def _found_without_vectors(http: httpx2.AsyncClient, resources: Resources,
     [stage] = [one for one in ready["stages"] if one["stage"] == "enrichment" and one["partition"].startswith("mine")]
     assert stage["again"] == events
     assert any("the embedder" in note for note in ready["notes"])
+    assert (await resources.index.statistics(PARTITION)).vectors == 0, "what waits for its vector is none"
+    assert 'cg_index_vectors{partition="mine.0"} 0.0' in (await http.get("/metrics")).text
 
 
 async def test_names_are_read_while_the_embedder_is_away_and_joined_by_meaning_when_it_is_back(tmp_path: Path) -> None:
     with embedding_server() as server:
         server.answer = lambda _asked: (503, {"error": "away"})
         async with redis_settings(tmp_path, server.url) as settings:
-            async with serving(settings) as (http, resources):
+            async with own_service(settings) as (http, resources):
                 await post_all(http, ALIKE)
 
                 async def waiting() -> bool:
@@ -164,9 +143,15 @@ async def test_names_are_read_while_the_embedder_is_away_and_joined_by_meaning_w
                     assert await airlines(http) == (1, False)
                 assert (await http.get("/v1/entities")).json()["meta"]["complete"] is False
                 assert await found(http, "org:larkfield airlines", "Graz") == {"c1"}
+                for meta in await answers_about_airlines(http):
+                    assert (meta["complete"], meta["truncated"]) == (False, [AWAY])
+                cities = {"query": "Graz", "mode": "keyword", "filters": {"entity": {"eq": "place:graz"}}}
+                assert (await http.post("/v1/search", json=cities)).json()["meta"]["complete"], "no name is in doubt"
             server.answer = lambda asked: right({"input": ["the same"] * len(asked["input"])})
-            async with serving(settings) as (http, _):
+            async with own_service(settings) as (http, _):
                 assert await airlines(http) == (2, True)
+                for meta in await answers_about_airlines(http):
+                    assert (meta["complete"], meta["truncated"]) == (True, [])
 
 
 async def airlines(http: httpx2.AsyncClient) -> tuple[int, bool]:
@@ -174,3 +159,20 @@ async def airlines(http: httpx2.AsyncClient) -> tuple[int, bool]:
     answer = await http.get("/v1/entities/org:larkfield airlines")
     assert answer.status_code == 200, answer.text
     return len(answer.json()["names"]), answer.json()["meta"]["complete"]
+
+
+async def answers_about_airlines(http: httpx2.AsyncClient) -> list[dict[str, Any]]:
+    """`meta` of every kind of answer that depends on which names are that company."""
+    named = {"filters": {"entity": {"eq": "org:larkfield airlines"}}}
+    entity, session = {"kind": "entity", "id": "org:larkfield airlines"}, {"kind": "session", "id": "s1"}
+    told = [
+        await http.post("/v1/graph/query", json={"start": [entity], "edges": ["SAME_AS"], "max_depth": 1}),
+        await http.post("/v1/graph/query", json={"start": [session], "edges": ["IN_SESSION"], "max_depth": 1, **named}),
+        await http.post("/v1/graph/query", json={"start": [session], "edges": ["RELATED_TO"], "max_depth": 1}),
+        await http.post("/v1/search", json={"query": "Graz", "mode": "keyword", **named}),
+        await http.post("/v1/context", json={"query": "Graz", "token_budget": 100, **named}),
+        await http.get("/v1/sessions/s1/related"),
+        await http.get("/v1/communities"),
+    ]
+    assert [answer.status_code for answer in told] == [200] * len(told), [answer.text for answer in told]
+    return [dict(answer.json()["meta"]) for answer in told]

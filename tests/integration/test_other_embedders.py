@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from pydantic import SecretStr
 
-from context_graph.bootstrap import Resources, open_resources
+from context_graph.bootstrap import Resources
 from context_graph.cli.doctor import gather
 from context_graph.delivery.rebuilds import ModelChoice
 from context_graph.domain.generations import without_secrets
 from context_graph.local.checks import examine
-from context_graph.local.redis_server import embedded_redis
 from context_graph.models.opening import open_embedder
-from context_graph.settings import DeliverySettings, EmbeddingSettings, Settings
+from context_graph.settings import EmbeddingSettings, Settings
 from tests.embedding_server import embedding_server, vector_of
 from tests.events import event, post_all, settled
 from tests.scripted_server import Answer
-from tests.service import Service, ServiceThread
+from tests.service import own_redis, own_service
 from tests.waiting import until
 
 QUERY = {"query": "where is the blue parcel?"}
@@ -34,31 +30,10 @@ def by(url: str, **changes: Any) -> EmbeddingSettings:
     return EmbeddingSettings(provider="http", url=url, retries=0, timeout_seconds=5, **changes)
 
 
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
-    """The service with these settings, and a client of the tenant `mine`."""
-    thread = ServiceThread(settings)
-    await asyncio.to_thread(thread.start)
-    try:
-        async with open_resources(settings) as resources:
-            tenant = await resources.tenants.ensure("mine", 1)
-            key = await resources.api_keys.create(tenant.name, name="test")
-            async with Service(thread.url, key, "mine", settings).client() as client:
-                yield client, resources
-    finally:
-        await asyncio.to_thread(thread.stop)
-
-
 @pytest.fixture
 async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
-    async with embedded_redis(tmp_path) as redis:
-        yield Settings(
-            redis_url=SecretStr(redis.url),
-            data_dir=tmp_path / "data",
-            tenant="mine",
-            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
-            log_level="error",
-        )
+    async with own_redis(tmp_path) as settings:
+        yield settings
 
 
 async def search(http: httpx2.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -77,7 +52,7 @@ async def test_the_service_starts_takes_events_and_finds_words_while_the_embedde
         probe.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
     away = settings.model_copy(update={"embedding": by(nobody)})
-    async with serving(away) as (http, _):
+    async with own_service(away) as (http, _):
         await post_all(http, [event(1, payload={"text": "The blue parcel is at the pier"})])
 
         async def found() -> bool:
@@ -106,14 +81,14 @@ def told(name: str, dimensions: int) -> Any:
 async def test_old_data_goes_on_with_the_same_model_by_a_server_and_waits_for_it_with_another(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with serving(settings) as (http, _):
+    async with own_service(settings) as (http, _):
         await settled(http, await post_all(http, [event(1, payload={"text": "The blue parcel is at the pier"})]))
     async with open_embedder(settings.embedding, tmp_path) as packaged:
         same = packaged.model_id
     with embedding_server() as server:
         server.answer = told(same, 384)
         remote = settings.model_copy(update={"embedding": by(server.url)})
-        async with serving(remote) as (http, resources):
+        async with own_service(remote) as (http, resources):
             assert (await search(http, mode="semantic"))["meta"]["complete"] is True
             assert (await ready(http))[1]["problems"] == []
             for dimensions in (384, 8):
@@ -180,9 +155,9 @@ async def test_a_rebuild_says_that_its_own_embedder_is_away_and_goes_on_when_it_
     with embedding_server() as server:
         server.answer = lambda _asked: (503, {"error": "warming"})
         remote = settings.model_copy(update={"embedding": by(server.url)})
-        async with serving(settings) as (http, _):
+        async with own_service(settings) as (http, _):
             await settled(http, await post_all(http, [event(1, payload={"text": "The blue parcel is at the pier"})]))
-        async with serving(remote) as (http, resources):
+        async with own_service(remote) as (http, resources):
             [tenant] = await resources.tenants.all()
             begun = await resources.rebuilds.start(tenant, "never", ModelChoice(provider="http", dimensions=8))
 

@@ -101,11 +101,13 @@ async def test_forgotten_sessions_stay_related_by_their_summaries(
     await lived(resources, HERE, OLD)
     assert await in_graph(resources) == set()
     tenant = await resources.tenants.ensure("default", 1)
-    found = await _of(resources).of(tenant, "one", 10, 0.0, None)
+    cuts: list[str] = []
+    found = await _of(resources).of(tenant, "one", 10, 0.0, None, cut=cuts.append)
     assert [(one.session_id, one.similarity, one.shared) for one in found] == [("same", found[0].score, ())]
     assert 0.99 < found[0].score <= 1
-    [back] = await _of(resources).of(tenant, "same", 10, 0.0, None)
+    [back] = await _of(resources).of(tenant, "same", 10, 0.0, None, cut=cuts.append)
     assert (back.session_id, back.score, back.position) == ("one", found[0].score, found[0].position)
+    assert cuts == []
 
 
 def _of(resources: Resources) -> RelatedSessions:

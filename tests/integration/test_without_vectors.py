@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,14 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from pydantic import SecretStr
 
-from context_graph.bootstrap import open_resources
-from context_graph.local.redis_server import embedded_redis
-from context_graph.settings import DeliverySettings, EmbeddingSettings, RetrievalSettings, Settings
+from context_graph.settings import EmbeddingSettings, RetrievalSettings
 from tests.embedding_server import EmbeddingServer, embedding_server, right
 from tests.events import event, post_all, settled
-from tests.service import Service, ServiceThread
+from tests.service import own_redis, own_service
 from tests.waiting import until
 
 AWAY = "vectors: the embedder did not answer"
@@ -39,25 +35,12 @@ def served(model: AsyncExitStack) -> EmbeddingServer:
 @pytest.fixture
 async def http(served: EmbeddingServer, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """A service of its own that embeds by that server."""
-    async with embedded_redis(tmp_path) as redis:
-        settings = Settings(
-            redis_url=SecretStr(redis.url),
-            data_dir=tmp_path / "data",
-            delivery=DeliverySettings(poll_seconds=0.1, backoff_seconds=0.05),
-            embedding=EmbeddingSettings(provider="http", url=served.url, retries=0),
-            retrieval=RetrievalSettings(embedder_rest_seconds=2),
-            log_level="error",
-        )
-        thread = ServiceThread(settings)
-        await asyncio.to_thread(thread.start)
-        try:
-            async with open_resources(settings) as resources:
-                tenant = await resources.tenants.ensure("mine", 1)
-                key = await resources.api_keys.create(tenant.name, name="test")
-            async with Service(thread.url, key, "mine", settings).client() as client:
-                yield client
-        finally:
-            await asyncio.to_thread(thread.stop)
+    embedding = EmbeddingSettings(provider="http", url=served.url, retries=0)
+    async with (
+        own_redis(tmp_path, embedding=embedding, retrieval=RetrievalSettings(embedder_rest_seconds=2)) as settings,
+        own_service(settings) as (client, _),
+    ):
+        yield client
 
 
 async def asked(http: httpx2.AsyncClient, path: str, **body: Any) -> dict[str, Any]:

@@ -256,14 +256,17 @@ class Asked:
 async def asked(resources: Resources) -> Asked:
     """Timed once each, at the end."""
     tenant, retrieval = await resources.tenants.ensure("default", 1), retrieval_of(resources)
+    cuts: list[str] = []
     times = [time.perf_counter()]
     for question in (
-        retrieval.communities.all(tenant, None),
-        retrieval.communities.all(tenant, None),
-        retrieval.related.of(tenant, "day-20", 10, 0.0, None),
+        retrieval.communities.all(tenant, None, cuts.append),
+        retrieval.communities.all(tenant, None, cuts.append),
+        retrieval.related.of(tenant, "day-20", 10, 0.0, None, cut=cuts.append),
     ):
         await question
         times.append(time.perf_counter())
+    if cuts:
+        raise RuntimeError(f"answers are not whole: {cuts}")
     return Asked(*((later - before) * 1000 for before, later in pairwise(times)))
 
 
