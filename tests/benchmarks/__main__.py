@@ -20,13 +20,14 @@ from context_graph.store.readiness import read_redis_facts
 from tests.benchmarks.context import context
 from tests.benchmarks.entities import stage2_entities
 from tests.benchmarks.freshness import freshness
+from tests.benchmarks.graph_links import graph_links
 from tests.benchmarks.ingest import ingest_batch, ingest_batch_sealed, ingest_single
 from tests.benchmarks.memory import memory
 from tests.benchmarks.projection import stage1, stage1_growth, stage1_workers
 from tests.benchmarks.rebuild import rebuild
 from tests.benchmarks.rows import Options, Row
 from tests.benchmarks.stage import open_stage
-from tests.benchmarks.vectors import stage2_vectors
+from tests.benchmarks.vectors import stage2_vectors, stage2_workers
 
 _OUT = Path(".benchmarks/latest.json")
 
@@ -40,8 +41,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "stage1_growth": stage1_growth,
     "rebuild": rebuild,
     "stage2_vectors": stage2_vectors,
+    "stage2_two_workers": stage2_workers,
     "stage2_entities": stage2_entities,
     "context": context,
+    "graph_links": graph_links,
     "freshness": freshness,
     "memory": memory,
 }
