@@ -55,11 +55,10 @@ class Format:
 
 def untrusted(item: Item) -> bool:
     """Whether others wrote the text: a tool's result or a document, not a person or the agent itself."""
-    return _from_outside(item.document.event_type, item.document.origin)
-
-
-def _from_outside(event_type: str, origin: str) -> bool:
-    return event_type.partition(".")[0] in _OUTSIDE or (origin == "tool" and event_type != "tool.call")
+    document = item.document
+    return document.event_type.partition(".")[0] in _OUTSIDE or (
+        document.origin == "tool" and document.event_type != "tool.call"
+    )
 
 
 def line(item: Item, ref: int, *, named: bool = True) -> str:
@@ -110,15 +109,8 @@ def _can_go_on(item: Item) -> bool:
 
 def _speaker(item: Item) -> str:
     """Who says it, on one line and never empty; what others wrote is marked."""
-    document = item.document
-    return _shown_name(document.speaker, document.event_type, document.origin)
-
-
-@lru_cache(maxsize=4096)
-def _shown_name(speaker: str, event_type: str, origin: str) -> str:
-    """Asked for every line of every trial of packing, some 600 times a context, of a handful of speakers."""
-    name = " ".join(speaker.split()) or event_type
-    return f"{name} {_MARK}" if _from_outside(event_type, origin) else name
+    name = " ".join(item.document.speaker.split()) or item.document.event_type
+    return f"{name} {_MARK}" if untrusted(item) else name
 
 
 def messages(items: Sequence[Item]) -> list[JsonValue]:
