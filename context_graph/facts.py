@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from context_graph.bootstrap import Resources
 from context_graph.delivery.progress import limits_of, read_progress
 from context_graph.domain.generations import Recipe
 from context_graph.domain.partition import Partition, Tenant
-from context_graph.domain.stages import StageProgress, stages_of
+from context_graph.domain.stages import Stage, StageProgress, stages_of
 from context_graph.errors import ConfigurationError, ModelUnavailable
 from context_graph.local.checks import EmbedderFacts, Facts, IndexFacts, RebuildFacts
 from context_graph.models.embedder_pool import EmbedderPool
@@ -37,13 +36,16 @@ def facts_of(settings: Settings) -> Facts:
 
 async def read_indexes(resources: Resources, tenants: list[Tenant]) -> tuple[IndexFacts, ...]:
     """The vector index of each partition, live generations. Raises StoreUnavailable."""
-    found: list[IndexFacts] = []
+    asked: list[tuple[Partition, int | None]] = []
     for tenant in tenants:
         recipe = await resources.generations.recipe(tenant.name, await resources.generations.live(tenant.name))
         expected = None if recipe is None else recipe.dimensions
-        for partition in tenant.partitions:
-            found.append(IndexFacts(str(partition), await resources.index.dimensions_of(partition), expected))
-    return tuple(found)
+        asked += [(partition, expected) for partition in tenant.partitions]
+    found = await resources.index.dimensions_of([partition for partition, _ in asked])
+    return tuple(
+        IndexFacts(str(partition), dimensions, expected)
+        for (partition, expected), dimensions in zip(asked, found, strict=True)
+    )
 
 
 async def read_embedders(resources: Resources, pool: EmbedderPool) -> tuple[EmbedderFacts, ...]:
@@ -76,20 +78,21 @@ async def _embedder(resources: Resources, pool: EmbedderPool, recipe: Recipe | N
 
 async def read_stages(resources: Resources, tenants: list[Tenant]) -> tuple[StageProgress, ...]:
     """Every stage of the live generations in every partition. Raises StoreUnavailable."""
-    found: list[StageProgress] = []
+    asked: list[tuple[Partition, Stage]] = []
     for tenant in tenants:
         stages = stages_of(await resources.generations.live(tenant.name))
-        for partition in tenant.partitions:
-            found += await read_progress(resources.source, partition, stages)
-    return tuple(found)
+        asked += [(partition, stage) for partition in tenant.partitions for stage in stages]
+    return tuple(await read_progress(resources.source, asked))
 
 
-async def fed_stages(resources: Resources, tenant: Tenant) -> AsyncIterator[tuple[Partition, list[StageProgress]]]:
-    """Every stage of every generation that the tenant feeds, partition by partition. Raises StoreUnavailable."""
-    table = await resources.generations.table(tenant.name)
-    stages = [stage for number in table.fed for stage in stages_of(number)]
-    for partition in tenant.partitions:
-        yield partition, await read_progress(resources.source, partition, stages)
+async def read_other_stages(resources: Resources, tenants: list[Tenant]) -> list[StageProgress]:
+    """The same of the other generations that are fed: being built, or kept to go back to."""
+    asked: list[tuple[Partition, Stage]] = []
+    for tenant in tenants:
+        table = await resources.generations.table(tenant.name)
+        stages = [stage for number in table.fed if number != table.live for stage in stages_of(number)]
+        asked += [(partition, stage) for partition in tenant.partitions for stage in stages]
+    return await read_progress(resources.source, asked)
 
 
 async def read_rebuilds(resources: Resources, tenants: list[Tenant]) -> tuple[RebuildFacts, ...]:
@@ -101,10 +104,9 @@ async def read_rebuilds(resources: Resources, tenants: list[Tenant]) -> tuple[Re
         newest = table.rebuilds[0] if table.rebuilds else None
         if newest is None or not (newest.runs or newest.state == "failed"):
             continue
-        unfed: list[str] = []
-        for partition in tenant.partitions if newest.runs else ():
-            stages = await read_progress(resources.source, partition, stages_of(newest.number))
-            unfed += [progress.stage.group for progress in stages if not progress.living]
+        stages = stages_of(newest.number) if newest.runs else ()
+        asked = [(partition, stage) for partition in tenant.partitions for stage in stages]
+        unfed = [told.stage.group for told in await read_progress(resources.source, asked) if not told.living]
         seconds = (now - (newest.built_at or newest.started_at)) / 1000
         facts = RebuildFacts(tenant.name, newest.id, newest.state, newest.problem, seconds, tuple(dict.fromkeys(unfed)))
         found.append(facts)
@@ -115,6 +117,7 @@ async def with_service(facts: Facts, resources: Resources) -> Facts:
     """The same with what Redis says of itself, of the stages and of the indexes. Raises StoreUnavailable."""
     redis = await read_redis_facts(resources.ledger_redis)
     tenants = await resources.tenants.all()
+    await resources.generations.tables([tenant.name for tenant in tenants])  # and remembered for what follows
     partitions = [partition for tenant in tenants for partition in tenant.partitions]
     watch = resources.archive_watch
     return replace(
@@ -122,7 +125,7 @@ async def with_service(facts: Facts, resources: Resources) -> Facts:
         behind=() if watch is None else await watch.problems(partitions),
         redis=redis,
         tenants=len(tenants),
-        events=sum([await resources.ledger.length(partition) for partition in partitions]),
+        events=await resources.ledger.length(*partitions),
         indexes=await read_indexes(resources, tenants) if redis.search_version is not None else (),
         stages=await read_stages(resources, tenants),
         rebuilds=await read_rebuilds(resources, tenants),

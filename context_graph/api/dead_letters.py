@@ -80,9 +80,10 @@ async def list_dead_letters(request: Request, tenant: AdminTenant, asked: Annota
     after = None if asked.cursor is None else _place(tenant, asked.cursor)
     counts: dict[str, int] = {}
     shown: list[dict[str, Any]] = []
-    for partition in tenant.partitions:
-        for name, count in (await resources.dead_letters.counts(partition)).letters.items():
+    for counted in await resources.dead_letters.counts_of(tenant.partitions):
+        for name, count in counted.letters.items():
             counts[name] = counts.get(name, 0) + count
+    for partition in tenant.partitions:
         missing = asked.limit + 1 - len(shown)
         if missing and (after is None or partition.bucket >= after.bucket):
             begin = str(after) if after is not None and after.bucket == partition.bucket else None

@@ -10,7 +10,7 @@ from context_graph.domain.learned import FAULTS, REASONS
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.retention import TIERS
 from context_graph.domain.stages import StageProgress
-from context_graph.facts import facts_of, fed_stages, with_service
+from context_graph.facts import facts_of, read_other_stages, with_service
 from context_graph.local.checks import examine
 from context_graph.observability.metrics import Sample
 from context_graph.observability.stalls import Stall
@@ -37,18 +37,19 @@ _COUNTED: tuple[tuple[str, str], ...] = (
 async def read_samples(resources: Resources) -> list[Sample]:
     """Everything that is read for one answer. Raises StoreUnavailable."""
     samples: list[Sample] = []
-    for tenant in await resources.tenants.all():
+    facts = await with_service(facts_of(resources.settings), resources)
+    tenants = await resources.tenants.all()
+    for tenant in tenants:
         samples += await _model_use(resources, tenant.name)
         samples += await _rebuild(resources, tenant)
-        async for partition, stages in fed_stages(resources, tenant):
-            for progress in stages:
-                samples += stage_samples(progress)
-            index = await resources.index.statistics(partition)
-            samples.append(Sample("cg_index_documents", (str(partition),), index.documents))
-            samples.append(Sample("cg_index_vectors", (str(partition),), index.vectors))
-        for partition in tenant.partitions:
-            samples += await _consolidation(resources, partition)
-    facts = await with_service(facts_of(resources.settings), resources)
+    for progress in (*facts.stages, *await read_other_stages(resources, tenants)):
+        samples += stage_samples(progress)
+    partitions = [partition for tenant in tenants for partition in tenant.partitions]
+    for partition, index in zip(partitions, await resources.index.statistics_of(partitions), strict=True):
+        samples.append(Sample("cg_index_documents", (str(partition),), index.documents))
+        samples.append(Sample("cg_index_vectors", (str(partition),), index.vectors))
+    for partition in partitions:
+        samples += await _consolidation(resources, partition)
     samples.append(Sample("cg_not_ready", (), sum(finding.level == "wrong" for finding in examine(facts))))
     for worker in await resources.source.reports.known():
         samples += worker_samples(worker)

@@ -176,8 +176,8 @@ async def _describe_redis(settings: Settings) -> str:
         behind = () if watch is None else await watch.problems(partitions)
         if behind:  # nothing is started on it: a tenant and a key made now would be in the restore's way, too
             raise ConfigurationError("\n".join(behind))
-        events = [await resources.ledger.length(partition) for partition in partitions]
-    known = f"found {sum(events):,} events of earlier runs" if sum(events) else "empty"
+        events = await resources.ledger.length(*partitions)
+    known = f"found {events:,} events of earlier runs" if events else "empty"
     return f"{facts.version} with search {facts.search_version or 'MISSING'}, {known}"
 
 

@@ -8,9 +8,9 @@ times. RESP2 is asked for so that raw FT.* answers have one shape on every serve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import hiredis
 from redis import exceptions
@@ -22,6 +22,8 @@ from redis.backoff import ExponentialBackoff
 from context_graph.errors import ConfigurationError, StoreUnavailable
 
 RedisClient: TypeAlias = Redis
+_Asked = TypeVar("_Asked")
+_AT_ONCE = 64
 
 _AWAY = (
     exceptions.ConnectionError,  # BusyLoadingError and AuthenticationError are kinds of it
@@ -138,3 +140,9 @@ async def open_redis(url: str, *, waiting: bool = False) -> AsyncIterator[RedisC
         yield client
     finally:
         await client.aclose()
+
+
+def slices(asked: Sequence[_Asked]) -> Iterator[Sequence[_Asked]]:
+    """What one round trip asks about at a time, so that its answers keep an event loop for milliseconds only."""
+    for start in range(0, len(asked), _AT_ONCE):
+        yield asked[start : start + _AT_ONCE]

@@ -14,7 +14,7 @@ from typing import Any
 
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.connection import RedisClient, slices, store_errors
 from context_graph.store.gaps import Gap, Gaps
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
 from context_graph.store.scripts import PipelinedScript
@@ -177,11 +177,19 @@ class DeadLetters:
 
     async def counts(self, partition: Partition) -> Counts:
         """How many there are of each group."""
-        with store_errors("counting dead letters"):
-            raw: Any = await self._redis.hgetall(PartitionKeys(partition).dead_counts)
-        found = {name.decode(): int(count) for name, count in raw.items()}
-        lost = {name.removeprefix("lost/"): count for name, count in found.items() if name.startswith("lost/")}
-        return Counts({name: count for name, count in found.items() if not name.startswith("lost/")}, lost)
+        [found] = await self.counts_of([partition])
+        return found
+
+    async def counts_of(self, partitions: Sequence[Partition]) -> list[Counts]:
+        """The same of many partitions, in their order and in few round trips."""
+        found: list[Counts] = []
+        for some in slices(partitions):
+            pipe = self._redis.pipeline(transaction=False)
+            for partition in some:
+                pipe.hgetall(PartitionKeys(partition).dead_counts)
+            with store_errors("counting dead letters"):
+                found += [_counts(raw) for raw in await pipe.execute()]
+        return found
 
     async def get(self, partition: Partition, letter_id: str) -> DeadLetter | None:
         """The letter of that id, or None."""
@@ -237,6 +245,12 @@ class DeadLetters:
             keys.ledger, keys.dead_letters, keys.dead_places, keys.dead_counts, keys.held(group), keys.again(group),
             keys.tries(group),
         ]  # fmt: skip
+
+
+def _counts(raw: dict[bytes, bytes]) -> Counts:
+    found = {name.decode(): int(count) for name, count in raw.items()}
+    lost = {name.removeprefix("lost/"): count for name, count in found.items() if name.startswith("lost/")}
+    return Counts({name: count for name, count in found.items() if not name.startswith("lost/")}, lost)
 
 
 def _letter(partition: Partition, identifier: bytes, fields: dict[bytes, bytes]) -> DeadLetter:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from redis.exceptions import ResponseError
 
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.connection import RedisClient, slices, store_errors
 from context_graph.store.keys import PartitionKeys
 
 _IN_HAND = 4096  # entries delivered once more that are looked through for the first of them
@@ -64,36 +65,67 @@ class Gap:
         return cls(Position.of_stream_id(bucket, known["after"]), left, words, known["problem"])
 
 
-async def read_state(redis: RedisClient, partition: Partition, group: str) -> GroupState:
-    """How far the group is. A group that does not exist yet has the whole ledger before it."""
-    keys = PartitionKeys(partition)
-    pipe = redis.pipeline(transaction=False)
-    pipe.xinfo_groups(keys.ledger)
-    pipe.xpending_range(keys.ledger, group, "-", "+", 1)
-    pipe.xlen(keys.ledger)
-    pipe.zcard(keys.again(group))
-    pipe.zrangebyscore(keys.again(group), f"({_now_ms()}", "+inf", start=0, num=_IN_HAND)
-    pipe.zrange(keys.again(group), 0, 0)  # of those of one score, as all are that wait, the first by position
-    pipe.zcard(keys.parked(group))
-    pipe.hgetall(keys.gaps(group))
-    with store_errors("reading a group's state"):
-        groups, pending, length, again, taken, due, parked, gaps = await pipe.execute(raise_on_error=False)
-        for answer in (groups, pending, length, again, taken, due, parked, gaps):
-            if isinstance(answer, Exception) and not is_absence(answer):
-                raise answer
+async def read_states(redis: RedisClient, groups: Sequence[tuple[Partition, str]]) -> list[GroupState]:
+    """How far each of these groups is, in their order; one round trip for a bounded number of them.
+
+    A group that does not exist yet has the whole ledger before it. Raises StoreUnavailable.
+    """
+    found: list[GroupState] = []
+    for some in slices(groups):
+        streams = list(dict.fromkeys(partition for partition, _ in some))
+        pipe = redis.pipeline(transaction=False)
+        for partition in streams:
+            pipe.xinfo_groups(PartitionKeys(partition).ledger)
+            pipe.xlen(PartitionKeys(partition).ledger)
+        for partition, group in some:
+            keys = PartitionKeys(partition)
+            pipe.xpending_range(keys.ledger, group, "-", "+", 1)
+            pipe.zcard(keys.again(group))
+            pipe.zrangebyscore(keys.again(group), f"({_now_ms()}", "+inf", start=0, num=_IN_HAND)
+            pipe.zrange(keys.again(group), 0, 0)  # of those of one score, as all are that wait, the first by position
+            pipe.zcard(keys.parked(group))
+            pipe.hgetall(keys.gaps(group))
+        with store_errors("reading the state of groups"):
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and not is_absence(answer):
+                    raise answer
+        told = iter(answers)
+        of_streams = {partition: (next(told), next(told)) for partition in streams}
+        for partition, group in some:
+            answered = _Answered(*of_streams[partition], *(next(told) for _ in range(6)))
+            found.append(await _state(redis, partition, group, answered))
+    return found
+
+
+class _Answered(NamedTuple):
+    """What one group's commands answered; an error where there is no such stream or group."""
+
+    groups: Any
+    length: Any
+    pending: Any
+    again: int
+    taken: list[bytes]
+    due: list[bytes]
+    parked: int
+    gaps: dict[bytes, bytes]
+
+
+async def _state(redis: RedisClient, partition: Partition, group: str, answered: _Answered) -> GroupState:
+    groups, length, pending, again, taken, due, parked, gaps = answered
+    ledger, bucket = PartitionKeys(partition).ledger, partition.bucket
     mine = [g for g in groups if g["name"] == group.encode()] if isinstance(groups, list) else []
     if not mine:
         return GroupState(length if isinstance(length, int) else 0, 0, None, None, None, 0)
     info = mine[0]
     first = pending[0] if isinstance(pending, list) and pending else None
-    bucket = partition.bucket
     last = Position.of_stream_id(bucket, info["last-delivered-id"].decode())
     open_gaps = [Gap.of(bucket, raw) for raw in gaps.values()]
     worked_on = [Position.of_sort_key(bucket, raw.decode()) for raw in [*taken, *due]] + [
         gap.after for gap in open_gaps
     ]
     return GroupState(
-        lag=await _undelivered(redis, keys.ledger, info, last) + sum(gap.left for gap in open_gaps),
+        lag=await _undelivered(redis, ledger, info, last) + sum(gap.left for gap in open_gaps),
         pending=int(info["pending"]),
         oldest_pending_ms=int(first["time_since_delivered"]) if first else None,
         first_pending=Position.of_stream_id(bucket, first["message_id"].decode()) if first else None,

@@ -18,9 +18,9 @@ from redis.exceptions import ResponseError
 
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.store.connection import RedisClient, store_errors
+from context_graph.store.connection import RedisClient, slices, store_errors
 from context_graph.store.entries import Entry, entry_of_flat
-from context_graph.store.group_state import GroupState, is_absence, read_state
+from context_graph.store.group_state import GroupState, is_absence, read_states
 from context_graph.store.keys import WAKE_CHANNEL, PartitionKeys
 from context_graph.store.scripts import PipelinedScript
 from context_graph.store.wakes import Wakes
@@ -179,7 +179,7 @@ class Groups:
 
     async def drop_dead(self, partition: Partition, group: str, idle_ms: int) -> int:
         """Remove consumers without a heartbeat that hold nothing and were silent for `idle_ms`; how many they were."""
-        found = await self._consumers(partition, group)
+        [found] = await self._consumers([(partition, group)])
         idle = [one["name"].decode() for one in found if one["pending"] == 0 and one["idle"] >= idle_ms]
         alive = await self._workers.alive(idle)
         key = PartitionKeys(partition).ledger
@@ -189,8 +189,8 @@ class Groups:
 
     async def is_busy(self, partition: Partition, group: str) -> bool:
         """Whether a living member holds events that it has not finished."""
-        with store_errors("reading a group's members"):
-            held = [member["name"].decode() for member in await self._consumers(partition, group) if member["pending"]]
+        [found] = await self._consumers([(partition, group)])
+        held = [member["name"].decode() for member in found if member["pending"]]
         return bool(await self._workers.alive(held))
 
     async def remove(self, partition: Partition, group: str) -> None:
@@ -235,26 +235,35 @@ class Groups:
 
     async def state(self, partition: Partition, group: str) -> GroupState:
         """How far the group is. A group that does not exist yet has the whole ledger before it."""
-        return await read_state(self._redis, partition, group)
+        [found] = await read_states(self._redis, [(partition, group)])
+        return found
+
+    async def states(self, groups: Sequence[tuple[Partition, str]]) -> list[GroupState]:
+        """The same of many groups, in their order and in few round trips."""
+        return await read_states(self._redis, groups)
 
     async def members(self, partition: Partition, group: str) -> Members:
         """The group's living members (those with a heartbeat), and how long ago one of them last took events."""
-        found = await self._consumers(partition, group)
-        alive = await self._workers.alive([member["name"].decode() for member in found])
-        # `inactive` (Redis 7.2) is the time since events were last taken, -1 for never; `idle` counts empty reads too.
-        idle = [member.get("inactive", member["idle"]) for member in found if member["name"].decode() in alive]
-        taken = [milliseconds for milliseconds in idle if milliseconds >= 0]
-        return Members(len(alive), min(taken) / 1000 if taken else None)
+        [found] = await self.members_of([(partition, group)])
+        return found
 
-    async def _consumers(self, partition: Partition, group: str) -> list[Any]:
-        with store_errors("reading a group's members"):
-            try:
-                found: Any = await self._redis.xinfo_consumers(PartitionKeys(partition).ledger, group)
-            except ResponseError as error:
-                if not is_absence(error):
-                    raise
-                return []
-        return list(found)
+    async def members_of(self, groups: Sequence[tuple[Partition, str]]) -> list[Members]:
+        """The same of many groups, in their order and in few round trips."""
+        found = [consumers for some in slices(groups) for consumers in await self._consumers(some)]
+        named = {member["name"].decode() for consumers in found for member in consumers}
+        alive = await self._workers.alive(sorted(named))
+        return [_members([member for member in consumers if member["name"].decode() in alive]) for consumers in found]
+
+    async def _consumers(self, groups: Sequence[tuple[Partition, str]]) -> list[list[Any]]:
+        pipe = self._redis.pipeline(transaction=False)
+        for partition, group in groups:
+            pipe.xinfo_consumers(PartitionKeys(partition).ledger, group)
+        with store_errors("reading the groups' members"):
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and not is_absence(answer):
+                    raise answer
+        return [[] if isinstance(answer, Exception) else answer for answer in answers]
 
     @asynccontextmanager
     async def wakes(self) -> AsyncIterator[Wakes]:
@@ -263,6 +272,13 @@ class Groups:
             with store_errors("subscribing to the ledger"):
                 await pubsub.subscribe(WAKE_CHANNEL)
             yield Wakes(pubsub)
+
+
+def _members(living: Sequence[Any]) -> Members:
+    # `inactive` (Redis 7.2) is the time since events were last taken, -1 for never; `idle` counts empty reads too.
+    idle = [member.get("inactive", member["idle"]) for member in living]
+    taken = [milliseconds for milliseconds in idle if milliseconds >= 0]
+    return Members(len(living), min(taken) / 1000 if taken else None)
 
 
 def _now_ms() -> int:

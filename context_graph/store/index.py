@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 from redis.exceptions import ResponseError
 
-from context_graph.domain.document import Document, Enrichment, filter_tag
+from context_graph.domain.document import Document, Enrichment
 from context_graph.domain.partition import Partition
 from context_graph.errors import ConfigurationError
 from context_graph.settings import VectorIndexSettings
@@ -25,6 +25,7 @@ from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import Fields, Part, StoredDocument
 from context_graph.store.entities import SHOWN, EntityStore, put_entities, shown_fields
 from context_graph.store.generations import GenerationOf, always, first
+from context_graph.store.index_state import IndexStatistics, is_missing_index, read_dimensions, read_statistics
 from context_graph.store.keys import MOST_CHUNKS, GraphKeys
 from context_graph.store.scripts import PipelinedScript
 
@@ -69,15 +70,6 @@ class Wanted:
     linked: bool = False
     opinions: bool = False
     halves: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatistics:
-    """Documents and vectors in a partition's indexes; what RediSearch could not index is counted as failed."""
-
-    documents: int
-    vectors: int
-    failed: int
 
 
 class Index:
@@ -142,7 +134,7 @@ class Index:
                 except ResponseError as error:
                     if "already exists" not in str(error):
                         raise
-        found = await self.dimensions_of(partition)
+        [found] = await self.dimensions_of([partition])
         if found is not None and found != self._dimensions:
             raise ConfigurationError(
                 f"the index of {partition} holds vectors of {found} dimensions, CG_EMBEDDING__DIMENSIONS says "
@@ -301,46 +293,18 @@ class Index:
             rows, others = await self._turns(keys=prefixes, args=arguments)
         return [_turn(row) for row in rows], [_turn(row) for row in others]
 
-    async def dimensions_of(self, partition: Partition) -> int | None:
-        """Dimensions of the vectors in the partition's index, or None when it has no index yet."""
-        info = await self._info((await self.keys(partition)).vector_index)
-        for attribute in info.get("attributes", []):
-            described = _pairs(attribute)
-            if "dim" in described:
-                return int(described["dim"])
-        return None
+    async def dimensions_of(self, partitions: Sequence[Partition]) -> list[int | None]:
+        """Dimensions of the vectors in each partition's index, or None where it has no index yet."""
+        return await read_dimensions(self._redis, [await self.keys(partition) for partition in partitions])
+
+    async def statistics_of(self, partitions: Sequence[Partition]) -> list[IndexStatistics]:
+        """How much is in each partition's indexes; zeros where they are not there."""
+        return await read_statistics(self._redis, [await self.keys(partition) for partition in partitions])
 
     async def statistics(self, partition: Partition) -> IndexStatistics:
         """How much is in the partition's indexes; zeros when they are not there."""
-        keys = await self.keys(partition)
-        text, vector = await self._info(keys.text_index), await self._info(keys.vector_index)
-        return IndexStatistics(
-            documents=int(text.get("num_docs", 0)),
-            vectors=max(0, int(vector.get("num_docs", 0)) - await self._waiting(keys.vector_index)),
-            failed=int(text.get("hash_indexing_failures", 0)) + int(vector.get("hash_indexing_failures", 0)),
-        )
-
-    async def _waiting(self, name: str) -> int:
-        """Documents of the vector index whose vector is still to come."""
-        condition = f"@{fields.KIND}:{{{filter_tag(fields.WAITING)}}}"
-        with store_errors("counting what waits for a vector"):
-            try:
-                answer = await self._command("FT.SEARCH", name, condition, "LIMIT", 0, 0, "DIALECT", 2)
-            except ResponseError as error:
-                if is_missing_index(error):
-                    return 0
-                raise
-        return int(answer[0])
-
-    async def _info(self, name: str) -> dict[str, Any]:
-        with store_errors("reading the index's state"):
-            try:
-                answer = await self._command("FT.INFO", name)
-            except ResponseError as error:
-                if is_missing_index(error):
-                    return {}
-                raise
-        return _pairs(answer)
+        [found] = await self.statistics_of([partition])
+        return found
 
 
 def _turn(row: list[Any]) -> Turn:
@@ -359,15 +323,3 @@ def _proof(enrichment: Enrichment, shown: Mapping[str, bytes]) -> bytes:
     if not enrichment.source:
         return b""
     return proof_of(enrichment.source, tuple(shown.get(name, b"") for name in SHOWN))
-
-
-def is_missing_index(error: ResponseError) -> bool:
-    """Whether RediSearch says that the index does not exist (its wording differs between versions)."""
-    text = str(error).lower()
-    return "no such index" in text or "unknown index name" in text
-
-
-def _pairs(answer: Any) -> dict[str, Any]:
-    """RESP2's flat list of names and values as a dictionary. Flags without a value end the list and are left out."""
-    decoded = [item.decode() if isinstance(item, bytes) else item for item in answer]
-    return {str(name): value for name, value in zip(decoded[::2], decoded[1::2], strict=False)}

@@ -357,10 +357,13 @@ class Ledger:
             entries: Any = await self._redis.xrevrange(PartitionKeys(partition).ledger, count=1)
         return Position.of_stream_id(partition.bucket, entries[0][0].decode()) if entries else None
 
-    async def length(self, partition: Partition) -> int:
-        """Entries in the partition's stream; those that only the archive holds are not counted."""
+    async def length(self, *partitions: Partition) -> int:
+        """Entries in the partitions' streams; those that only the archive holds are not counted."""
+        pipe = self._redis.pipeline(transaction=False)
+        for partition in partitions:
+            pipe.xlen(PartitionKeys(partition).ledger)
         with store_errors("counting events"):
-            return await self._redis.xlen(PartitionKeys(partition).ledger)
+            return sum(await pipe.execute()) if partitions else 0
 
 
 def decode_entry(

@@ -20,7 +20,7 @@ from context_graph.store.common_words import ALL, CommonWords
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import vector_bytes
 from context_graph.store.generations import GenerationOf, always, first
-from context_graph.store.index import is_missing_index
+from context_graph.store.index_state import is_missing_index
 from context_graph.store.keys import MOST_CHUNKS, GraphKeys
 from context_graph.store.text_queries import ANY_TEXT, Forms, explain, narrowed_query, text_query
 

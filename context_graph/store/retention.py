@@ -22,7 +22,7 @@ from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.documents import IMPORTANCE, KIND, RECORDED, SESSION, STORED
 from context_graph.store.graph import Graph
-from context_graph.store.index import is_missing_index
+from context_graph.store.index_state import is_missing_index
 from context_graph.store.keys import PartitionKeys, forgetting_policy
 
 _PAGE = 500

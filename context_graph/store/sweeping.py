@@ -35,7 +35,7 @@ from context_graph.store.dead_letters import DeadLetter, DeadLetters
 from context_graph.store.decision_sweep import DecisionSweep
 from context_graph.store.entities import EVENT_ENTITIES, EVENT_MENTIONS, forget_names
 from context_graph.store.generations import Generations
-from context_graph.store.index import is_missing_index
+from context_graph.store.index_state import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
 from context_graph.store.learned_records import LearnedSweep
 from context_graph.store.sweeping_clear import ClearText

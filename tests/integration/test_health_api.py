@@ -10,9 +10,12 @@ from typing import Any
 import httpx2
 
 from context_graph.bootstrap import open_resources
+from context_graph.delivery.progress import read_progress
 from context_graph.domain.event import Envelope, EventId, SessionId, TenantId
+from context_graph.domain.generations import FIRST
 from context_graph.domain.partition import Tenant
 from context_graph.domain.position import Position
+from context_graph.domain.stages import stages_of
 from context_graph.observability.metrics import CATALOGUE
 from context_graph.store import codec
 from context_graph.store.keys import PartitionKeys
@@ -224,3 +227,20 @@ async def test_a_rebuild_that_stands_still_makes_the_service_not_ready_until_it_
             return (await http.get("/health/ready")).status_code == 200
 
         await until(well)
+
+
+async def test_each_of_very_many_partitions_has_its_own_numbers(service: Service) -> None:
+    """More than one round trip asks about: nothing of one partition is told of another."""
+    wide = Tenant(TenantId(f"{service.tenant}-wide"), 150)  # not registered, so that no worker reads it
+    lengths = {0: 1, 63: 2, 64: 3, 149: 4}
+    async with open_resources(service.settings) as resources:
+        for bucket, length in lengths.items():
+            for number in range(length):
+                key = PartitionKeys(wide.partitions[bucket]).ledger
+                await resources.ledger_redis.xadd(key, {"e": b"{}"}, id=f"1-{number}")
+        asked = [(partition, stage) for partition in wide.partitions for stage in stages_of(FIRST)]
+        told = await read_progress(resources.source, asked)
+        assert [(one.partition, one.stage) for one in told] == [(str(partition), stage) for partition, stage in asked]
+        behind = {one.partition: one.lag for one in told if one.lag}
+        assert behind == {str(wide.partitions[bucket]): length for bucket, length in lengths.items()}
+        assert await resources.ledger.length(*wide.partitions) == sum(lengths.values())

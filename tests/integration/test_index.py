@@ -186,11 +186,11 @@ async def test_partitions_do_not_see_each_other(resources: Resources) -> None:
 
 
 async def test_the_index_counts_what_it_holds_and_knows_its_dimensions(resources: Resources) -> None:
-    assert await resources.index.dimensions_of(PARTITION) is None
+    assert await resources.index.dimensions_of([PARTITION]) == [None]
     assert (await resources.index.statistics(PARTITION)).documents == 0
     await resources.index.put_documents(PARTITION, [document("e1"), document("e2")])
     await resources.index.put_enrichments(PARTITION, [enrichment(document("e1"))])
-    assert await resources.index.dimensions_of(PARTITION) == DIMENSIONS
+    assert await resources.index.dimensions_of([PARTITION]) == [DIMENSIONS]
 
     async def counted() -> bool:
         statistics = await resources.index.statistics(PARTITION)
