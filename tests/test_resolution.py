@@ -141,5 +141,22 @@ def test_the_labelled_pairs_reach_what_is_promised() -> None:
 def test_initials_that_fit_two_people_are_nobodys_and_those_that_fit_one_are_theirs() -> None:
     one = cluster(["person:m. kowalczyk", "person:marta kowalczyk", "person:kowalczyk, marta"], {})
     assert set(one.of.values()) == {("person:kowalczyk, marta", "person:m. kowalczyk", "person:marta kowalczyk")}
-    two = cluster(["person:m. kowalczyk", "person:marta kowalczyk", "person:marek kowalczyk"], {})
+    assert one.candidates == ()
+    two = cluster(KOWALCZYK, {})
     assert all(len(group) == 1 for group in two.of.values())
+
+
+KOWALCZYK = ("person:m. kowalczyk", "person:marek kowalczyk", "person:marta kowalczyk")
+
+
+def test_what_an_ambiguous_name_fits_is_told_until_somebody_decides() -> None:
+    initials, marek, marta = KOWALCZYK
+    told = cluster(KOWALCZYK, {}).candidates
+    assert [(one.left, one.right, one.evidence.tier) for one in told] == [
+        (initials, marek, "initials"),
+        (initials, marta, "initials"),
+    ]
+    split = cluster(KOWALCZYK, {pair_of(initials, marek): Decision(False, "e1")})
+    assert [(one.left, one.right) for one in split.candidates] == [(initials, marta)]
+    merged = cluster(KOWALCZYK, {pair_of(initials, marta): Decision(True, "e2")})
+    assert (merged.of[initials], merged.candidates) == ((initials, marta), ())

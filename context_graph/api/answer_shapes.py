@@ -110,6 +110,8 @@ _SAME_AS = _object(
     "source target type tier confidence evidence",
     source=_S, target=_S, type=_S, tier=_S, confidence=_N, evidence=_S,
 )  # fmt: skip
+_EVIDENCE = _object("source target tier confidence evidence",
+                    source=_S, target=_S, tier=_S, confidence=_N, evidence=_S)  # fmt: skip
 _ENTITY_NAME = _object("id label forms events last_occurred_at",
                        id=_S, label=_S, forms=_IDS, events=_I, last_occurred_at=_TIME)  # fmt: skip
 _ENTITY = _object("id label name names same_as",
@@ -235,7 +237,8 @@ ENTITY_DETAIL = answer(
         "allOf": [
             _ENTITY,
             _object(
-                "events related page meta",
+                "candidates events related page meta",
+                candidates=_list(_EVIDENCE),
                 events=_list(_ENTITY_EVENT),
                 related=_list(_RELATED),
                 page=_PAGE,

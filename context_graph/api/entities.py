@@ -107,7 +107,8 @@ async def get_entity(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
     """By the id of any of its names: the names with the evidence that they are one thing, the events that mention it,
-    newest first, and what is mentioned beside it in the newest 200 of them."""
+    newest first, and what is mentioned beside it in the newest 200 of them. `candidates`: names that fit each other,
+    joined by nobody because one of them fits several; POST /v1/entities/merge or /split decides."""
     before = _decoded(cursor) if cursor is not None else None
     if before is not None and not _is_place(before):
         raise _wrong_cursor()
@@ -145,11 +146,14 @@ def _entity(entity: Entity) -> dict[str, Any]:
 
 
 def _link(link: Link) -> dict[str, Any]:
+    return {**_evidence(link), "type": "SAME_AS"}
+
+
+def _evidence(link: Link) -> dict[str, Any]:
     reason = link.evidence
     return {
         "source": link.left,
         "target": link.right,
-        "type": "SAME_AS",
         "tier": reason.tier,
         "confidence": reason.confidence,
         "evidence": reason.why,
@@ -161,6 +165,7 @@ def _detail(found: EntityDetail) -> dict[str, Any]:
     cursor = None if last is None else [last.occurred_at, last.position.sort_key + last.event_id]
     return {
         **_entity(found.entity),
+        "candidates": [_evidence(link) for link in found.candidates],
         "events": [_event(event) for event in found.events],
         "related": [
             {"source": found.entity.id, "target": one.id, "type": "RELATED_TO", "events": one.events}

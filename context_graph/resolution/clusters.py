@@ -2,12 +2,14 @@
 
 Pairs with evidence are joined, the surest first, ties by id, unless that would put together two names that somebody
 has told apart. A part (a file's bare name, a day without its year) that fits two names which are not each other's is
-nobody's part. Nothing depends on the order in which names or decisions came.
+nobody's part; what it fits is told as candidates until somebody decides. Nothing depends on the order in which names
+or decisions came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -40,13 +42,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """`of`: name to the names of its cluster, in order; `links`: the pairs that hold clusters together.
+    """`of`: name to the names of its cluster, in order; `links`: the pairs that hold clusters together; `candidates`:
+    pairs of a part and a name that it fits, of parts that fit several and belong to none of them.
 
     `complete`: whether what names mean was looked at, too, where only that could join them.
     """
 
     of: Mapping[str, tuple[str, ...]]
     links: tuple[Link, ...] = field(default=())
+    candidates: tuple[Link, ...] = field(default=())
     complete: bool = True
 
 
@@ -58,7 +62,8 @@ def pair_of(left: str, right: str) -> Pair:
 def cluster(names: Iterable[str], decisions: Mapping[Pair, Decision], likeness: Likeness | None = None) -> Clusters:
     """The clusters of these entity ids."""
     known = sorted(set(names))
-    links = {**_found(known, likeness), **_decided(known, decisions)}
+    found, ambiguous = _found(known, likeness)
+    links = {**found, **_decided(known, decisions)}
     apart = {pair for pair, decision in decisions.items() if not decision.same}
     groups = {name: {name} for name in known}
     kept: list[Link] = []
@@ -74,7 +79,20 @@ def cluster(names: Iterable[str], decisions: Mapping[Pair, Decision], likeness: 
                 groups[name] = first
         said = decisions.get((left, right))
         kept.append(Link(left, right, reason, None if said is None else said.position))
-    return Clusters({name: tuple(sorted(group)) for name, group in groups.items()}, tuple(kept))
+    of = {name: tuple(sorted(group)) for name, group in groups.items()}
+    return Clusters(of, tuple(kept), _candidates(ambiguous, of, apart))
+
+
+def _candidates(
+    ambiguous: Mapping[Pair, Evidence], of: Mapping[str, tuple[str, ...]], apart: AbstractSet[Pair]
+) -> tuple[Link, ...]:
+    """Without what somebody has told apart, and without the parts that belong to a name that they fit after all."""
+    settled = {reason.short for (left, right), reason in ambiguous.items() if left in of[right]}
+    return tuple(
+        Link(left, right, reason)
+        for (left, right), reason in sorted(ambiguous.items(), key=lambda item: item[0])
+        if reason.short not in settled and (left, right) not in apart
+    )
 
 
 def _decided(known: list[str], decisions: Mapping[Pair, Decision]) -> dict[Pair, Evidence]:
@@ -112,13 +130,10 @@ def sharing(names: Iterable[str]) -> Iterator[Pair]:
                 yield pair
 
 
-def _found(known: list[str], likeness: Likeness | None) -> dict[Pair, Evidence]:
-    """The evidence of every pair that shares a block; ambiguous parts left out."""
+def _found(known: list[str], likeness: Likeness | None) -> tuple[dict[Pair, Evidence], dict[Pair, Evidence]]:
+    """The evidence of every pair that shares a block; that of ambiguous parts beside it."""
     reasons = ((pair, evidence(*pair, likeness)) for pair in sharing(known))
-    return _without_ambiguous({pair: reason for pair, reason in reasons if reason is not None})
-
-
-def _without_ambiguous(found: dict[Pair, Evidence]) -> dict[Pair, Evidence]:
+    found = {pair: reason for pair, reason in reasons if reason is not None}
     wholes: dict[str, list[str]] = {}
     for (left, right), reason in found.items():
         if reason.short is not None:
@@ -128,4 +143,5 @@ def _without_ambiguous(found: dict[Pair, Evidence]) -> dict[Pair, Evidence]:
         for short, fits in wholes.items()
         if any(pair_of(one, other) not in found for one, other in combinations(fits, 2))
     }
-    return {pair: reason for pair, reason in found.items() if reason.short not in ambiguous}
+    sure = {pair: reason for pair, reason in found.items() if reason.short not in ambiguous}
+    return sure, {pair: reason for pair, reason in found.items() if reason.short in ambiguous}

@@ -75,12 +75,16 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class EntityDetail:
-    """An entity, a page of the events that mention it (newest first), and what is mentioned beside it."""
+    """An entity, a page of the events that mention it (newest first), and what is mentioned beside it.
+
+    `candidates`: other names that it may be, or that may be it: a part of a name that fits several is none's.
+    """
 
     entity: Entity
     events: tuple[EntityEvent, ...]
     more: bool
     neighbours: tuple[Neighbour, ...]
+    candidates: tuple[Link, ...]
     complete: bool
 
 
@@ -136,7 +140,8 @@ class Entities:
         events = await self._store.events(tenant.partitions, entity.ids, limit + 1, before)
         around = events if before is None and limit >= NEIGHBOURHOOD else await self._around(tenant, entity)
         more = len(events) > limit
-        return EntityDetail(entity, tuple(events[:limit]), more, _neighbours(around), clusters.complete)
+        candidates = tuple(one for one in clusters.candidates if {one.left, one.right} & set(entity.ids))
+        return EntityDetail(entity, tuple(events[:limit]), more, _neighbours(around), candidates, clusters.complete)
 
     async def alike(
         self, tenant: Tenant, ids: Sequence[str], then: Then | None = None

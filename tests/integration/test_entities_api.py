@@ -130,6 +130,22 @@ async def test_a_merge_and_a_split_are_events_that_win_and_can_be_taken_back(
         assert await again.entities.decisions(tenant.partitions, names) == live
 
 
+async def test_a_name_that_fits_two_people_shows_both_until_somebody_decides(http: httpx2.AsyncClient) -> None:
+    texts = ("Ask Marta Kowalczyk about it.", "Marek Kowalczyk has left.", "The letter was signed by M. Kowalczyk.")
+    await settled(
+        http, await post_all(http, [event(number, payload={"text": text}) for number, text in enumerate(texts)])
+    )
+    initials, marek, marta = "person:m. kowalczyk", "person:marek kowalczyk", "person:marta kowalczyk"
+    found = await entity(http, initials)
+    assert (ids(found), found["same_as"]) == ({initials}, [])
+    assert [(one["source"], one["target"]) for one in found["candidates"]] == [(initials, marek), (initials, marta)]
+    assert all(one["tier"] == "initials" and "m kowalczyk" in one["evidence"] for one in found["candidates"])
+    [here] = (await entity(http, marta))["candidates"]
+    assert here == found["candidates"][1]
+    await decide(http, "merge", initials, marta)
+    assert [(await entity(http, name))["candidates"] for name in (initials, marek, marta)] == [[], [], []]
+
+
 async def test_wrong_requests_are_told_what_to_change(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/v1/entities/person:nobody")).status_code == 404
     for body in (
