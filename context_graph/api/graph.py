@@ -17,7 +17,7 @@ from context_graph.api.problems import answers
 from context_graph.api.readings import Reading, named_filters
 from context_graph.api.rendering import json_response
 from context_graph.api.services import services_of
-from context_graph.domain.edges import EDGE_TYPES, EdgeType, NodeId, NodeKind, Way
+from context_graph.domain.edges import EDGE_TYPES, SAID, EdgeType, NodeId, NodeKind, Way
 from context_graph.errors import FieldProblem, InvalidInput
 from context_graph.retrieval.graph_query import GraphQuery
 from context_graph.retrieval.lineage import Bounds
@@ -60,7 +60,10 @@ class GraphIn(Reading):
 
     start: Annotated[list[StartIn], Field(min_length=1, max_length=100)]
     edges: list[EdgeType] = Field(
-        default_factory=lambda: list(EDGE_TYPES), min_length=1, description="types of edges to follow; absent: all"
+        default_factory=lambda: list(SAID),
+        min_length=1,
+        description="types of edges to follow; absent: those that events say, and with links or min_score in the "
+        "request SIMILAR_TO, RELATED_TO and SAME_AS too, which take several times as long",
     )
     direction: Way = "both"
     filters: dict[str, dict[str, Any]] | None = Field(
@@ -81,6 +84,13 @@ class GraphIn(Reading):
         le=1,
         description="least `score` of such an edge; absent: 0.6 for SIMILAR_TO, 0.5 for RELATED_TO and SAME_AS",
     )
+
+    @property
+    def types(self) -> frozenset[EdgeType]:
+        """The types of edges to follow: those named, else what is meant by naming none."""
+        given = self.model_fields_set
+        asks_for_links = "edges" not in given and not given.isdisjoint(("links", "min_score"))
+        return frozenset(EDGE_TYPES if asks_for_links else self.edges)
 
 
 _GRAPH_EXAMPLE = {
@@ -135,7 +145,8 @@ async def post_graph_query(request: Request, tenant: ReadTenant) -> Response:
 
     Events are named by their id, other nodes by `kind:id`. The events of a session, an agent, a user, a tool or an
     entity are its newest `fan_out`. Start nodes that are not there are in `meta.missing`. SIMILAR_TO, RELATED_TO and
-    SAME_AS have no direction: they are found from both ends, each with its `score`.
+    SAME_AS have no direction: they are found from both ends, each with its `score`, when `edges`, `links` or
+    `min_score` asks for them.
     """
     asked = await read_model(request, GraphIn)
     services = services_of(request)
@@ -145,7 +156,7 @@ async def post_graph_query(request: Request, tenant: ReadTenant) -> Response:
         raise InvalidInput([FieldProblem("/filters/importance", "nodes have no importance", remedy, "field")])
     start = tuple(NodeId(node.kind, node.id) for node in asked.start)
     links = LinkBounds(asked.links, asked.min_score)
-    query = GraphQuery(start, frozenset(asked.edges), asked.direction, filters, links)
+    query = GraphQuery(start, asked.types, asked.direction, filters, links)
     bounds = Bounds(asked.max_depth, asked.max_nodes, asked.fan_out)
     late = await asked.waited(services.waiting, tenant)
     with services.metrics.timed("graph"):

@@ -25,6 +25,8 @@ NODE_KINDS: tuple[NodeKind, ...] = get_args(NodeKind)
 EDGE_TYPES: tuple[EdgeType, ...] = get_args(EdgeType)
 LINKS: frozenset[EdgeType] = frozenset(("SIMILAR_TO", "RELATED_TO", "SAME_AS"))
 """Edges that no event says: found when they are asked for (adr/0028). They have no direction and a score."""
+SAID: tuple[EdgeType, ...] = tuple(name for name in EDGE_TYPES if name not in LINKS)
+"""Edges that an event says, in its fields or by its place: what a graph query follows unless it asks for more."""
 
 MEMBER_EDGE: dict[NodeKind, EdgeType] = {
     "session": "IN_SESSION",

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from context_graph.domain.edges import EDGE_TYPES, LINKS
 from tests.events import event, post_all, settled
 from tests.integration.test_graph_api import ask
 
@@ -52,6 +53,24 @@ async def test_similar_events_are_linked_from_both_ends_and_whatever_came_first(
     bounded = await ask(http, start=[{"id": "e3"}], edges=["SIMILAR_TO"], max_depth=1, min_score=0, links=1)
     assert len(bounded["nodes"]) == 2
     assert "links" in bounded["meta"]["truncated"], "what was cut is said"
+
+
+async def test_links_are_looked_for_when_they_are_asked_for(http: httpx2.AsyncClient, positions: list[str]) -> None:
+    start = [{"id": "e3"}, {"kind": "entity", "id": ANNA}, {"kind": "session", "id": "s1"}]
+    plainly = await ask(http, start=start)
+    assert {edge["type"] for edge in plainly["edges"]} & LINKS == set()
+    assert {edge["type"] for edge in plainly["edges"]} >= {"IN_SESSION", "REFERENCES", "FOLLOWS"}
+    named = await ask(http, start=start, edges=list(EDGE_TYPES))
+    assert {edge["type"] for edge in named["edges"]} >= {"SIMILAR_TO", "RELATED_TO"}
+    assert {"nodes": named["nodes"], "edges": named["edges"]}.items() <= (await ask(http, start=start, links=5)).items()
+    scores = [
+        edge["properties"]["score"]
+        for edge in (await ask(http, start=start, min_score=0.66))["edges"]
+        if edge["type"] in LINKS
+    ]
+    assert scores and min(scores) >= 0.66
+    only = await ask(http, start=start, edges=["REFERENCES"], links=5)
+    assert {edge["type"] for edge in only["edges"]} == {"REFERENCES"}, "what is named is meant"
 
 
 async def test_entities_mentioned_together_are_related_from_both_ends(

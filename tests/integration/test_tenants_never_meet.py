@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from context_graph.bootstrap import open_resources
+from context_graph.domain.edges import EDGE_TYPES
 from context_graph.domain.filters import TAG_FIELDS
 from tests.events import event, post_all, settled
 from tests.service import Service
@@ -207,7 +208,9 @@ async def test_sessions_timelines_and_the_graph_are_ones_own(two: Two) -> None:
     starts = [{"id": "e0"}, {"id": "e3"}, {"id": "mine-own"}, {"kind": "agent", "id": "theirs-agent"}]
     starts += [{"kind": "session", "id": name} for name in SESSIONS] + [{"kind": "user", "id": "nadias1"}]
     for position in (None, two.positions["e0"]):
-        body = {"start": starts[:3] + starts[4:], "max_depth": 4} | ({"as_of": position} if position else {})
+        body = {"start": starts[:3] + starts[4:], "max_depth": 4, "edges": list(EDGE_TYPES)} | (
+            {"as_of": position} if position else {}
+        )
         found = await two.ask("POST", "/v1/graph/query", json=body)
         assert "mine-canary" in found.text or position
     for start in [*starts[3:4], {"id": "theirs-own"}, {"id": "theirs-cause"}]:
