@@ -14,14 +14,14 @@ from context_graph.api import problems
 from context_graph.api.auth import AdminTenant, ReadTenant
 from context_graph.api.paths import ANY_ID
 from context_graph.api.problems import answers
-from context_graph.api.readings import Paged, Reading, place_position, read_cursor, write_cursor
+from context_graph.api.readings import Paged, Reading, parse_time, place_position, read_cursor, write_cursor
 from context_graph.api.rendering import as_of_json, event_json, json_response
 from context_graph.api.services import services_of
 from context_graph.domain.event import LedgerEvent, SessionId, iso
-from context_graph.domain.learned import Standing
+from context_graph.domain.learned import LearnedFact, Standing
 from context_graph.domain.partition import Tenant
 from context_graph.domain.rereading import reread_event
-from context_graph.errors import UnknownThing
+from context_graph.errors import FieldProblem, InvalidInput, UnknownThing
 from context_graph.retrieval.fact_pages import FactQuery
 from context_graph.retrieval.request import AsOf
 from context_graph.store import codec
@@ -41,6 +41,19 @@ class UserFactsIn(Paged):
     predicate: _Name = None
     kind: Literal["fact", "preference"] | None = None
     history: bool = Field(default=False, description="also those that hold no longer")
+    held_at: str | None = Field(
+        default=None,
+        max_length=64,
+        description="an RFC 3339 time: those that held then by when things were said, whenever that was learned",
+    )
+
+    @property
+    def held(self) -> int | None:
+        """`held_at`, ms UTC. Raises InvalidInput."""
+        if self.held_at is not None and self.history:
+            remedy = "leave out one: history lists all, held_at those that held at that time"
+            raise InvalidInput([FieldProblem("/held_at", "it comes with history", remedy, "contradiction")])
+        return parse_time("held_at", self.held_at)
 
 
 class FactsIn(UserFactsIn):
@@ -54,6 +67,8 @@ class FactsIn(UserFactsIn):
 async def list_facts(request: Request, tenant: ReadTenant, asked: Annotated[FactsIn, Query()]) -> Response:
     """Facts and preferences that hold, last learned first, each with the words that hold it.
 
+    `held_at` asks what held at a time, `as_of` what was known by a position or time of recording; both together, what
+    was known then of what held at the other. What is said in several sessions comes once, where its last saying is.
     A page with filters that few facts pass may be short or empty and still have a next one.
     """
     return await _page(request, tenant, asked, asked.user_id, asked.session_id)
@@ -81,7 +96,7 @@ async def get_fact(request: Request, tenant: ReadTenant, fact_id: str, asked: An
     services = services_of(request)
     late = await asked.waited(services.waiting, tenant)
     standing, history = await services.facts.fact(tenant, fact_id, asked.moment)
-    position = standing.fact.event_position
+    position = next(f for f in (standing.fact, *standing.also) if f.id == fact_id).event_position
     evidence = await services.resources.ledger.at(tenant.partitions[position.bucket], [position.stream_id])
     return json_response(_fact_and_history(standing, history, evidence) | {"meta": _meta(asked.moment, late)})
 
@@ -129,6 +144,7 @@ async def _page(
         predicate=asked.predicate,
         kind=asked.kind,
         ended=asked.history,
+        held_at=asked.held,
         as_of=asked.moment,
     )
     page = await services.facts.page(tenant, wanted, asked.limit, before)
@@ -158,14 +174,29 @@ def fact_json(standing: Standing) -> dict[str, Any]:
         "text": fact.text,
         "user_id": fact.user_id,
         "session_id": fact.session_id,
-        "valid_from": iso(fact.valid_from),
+        "valid_from": iso(standing.valid_from),
         "valid_to": None if ended is None else iso(ended.valid_to),
         "learned_at": str(fact.position),
         "superseded_at": None if ended is None else str(ended.position),
         "superseded_by": None if ended is None else ended.new,
         "reason": None if ended is None else ended.reason,
-        "evidence": {"event_id": fact.event_id, "position": str(fact.event_position), "quote": fact.quote},
+        "evidence": _evidence_json(fact),
+        "also": [_saying_json(saying) for saying in standing.also],
     }
+
+
+def _saying_json(fact: LearnedFact) -> dict[str, Any]:
+    return {
+        "id": fact.id,
+        "session_id": fact.session_id,
+        "valid_from": iso(fact.valid_from),
+        "learned_at": str(fact.position),
+        "evidence": _evidence_json(fact),
+    }
+
+
+def _evidence_json(fact: LearnedFact) -> dict[str, Any]:
+    return {"event_id": fact.event_id, "position": str(fact.event_position), "quote": fact.quote}
 
 
 def _fact_and_history(

@@ -146,21 +146,27 @@ SIMILAR = answer(
     "The event and those near it in meaning, nearest first",
     _all(**_GRAPH, meta=_all(root=_S, complete=_B)),
 )
+_EVIDENCE = _all(event_id=_S, position=_S, quote=_S)
 _FACT = {
     "id": _S, "kind": {"enum": ["fact", "preference"]}, "subject": _S, "predicate": _S, "object": _S, "text": _S,
-    "user_id": _SN, "session_id": _S, "valid_from": _TIME,
+    "user_id": _SN, "session_id": _S, "valid_from": {**_TIME, "description": "when it was said first"},
     "valid_to": {**_SN, "description": "since when another holds, by when that was said"},
     "learned_at": {**_S, "description": "position of the fact"},
     "superseded_at": {**_SN, "description": "position at which that was learned"},
     "superseded_by": _SN, "reason": {"enum": ["updated", "contradicted", None]},
-    "evidence": _all(event_id=_S, position=_S, quote=_S),
+    "evidence": _EVIDENCE,
+    "also": {
+        **_list(_all(id=_S, session_id=_S, valid_from=_TIME, learned_at=_S, evidence=_EVIDENCE)),
+        "description": "other sayings of the same, last learned first, up to 200",
+    },
 }  # fmt: skip
-_FACT_EXAMPLE = {
+_FACT_EXAMPLE: dict[str, Any] = {
     "id": "fact-9f2c", "kind": "preference", "subject": "user", "predicate": "prefers", "object": "window seats",
     "text": "user prefers window seats", "user_id": "nadia", "session_id": "chat-17",
     "valid_from": "2026-09-20T10:00:00.000Z", "valid_to": None, "learned_at": "0-1788254999123-0",
     "superseded_at": None, "superseded_by": None, "reason": None,
     "evidence": {"event_id": "e-1", "position": "0-1788254000000-0", "quote": "I always want window seats"},
+    "also": [],
 }  # fmt: skip
 FACTS = answer(
     "Last learned first",

@@ -19,7 +19,12 @@ def facts(
     predicate: Annotated[str | None, typer.Option(help="With this predicate.")] = None,
     kind: Annotated[str | None, typer.Option(help="fact or preference.")] = None,
     history: Annotated[bool, typer.Option("--history", help="Also those that hold no longer.")] = False,
-    as_of: Annotated[str | None, typer.Option(help="A position or an RFC 3339 time: as it was known then.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="A position or a time of recording (RFC 3339): what had been learned by then.")
+    ] = None,
+    held_at: Annotated[
+        str | None, typer.Option(help="An RFC 3339 time: what held then, whenever that was learned.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Facts at most.")] = 50,
     url: Url = None,
     key: Key = None,
@@ -29,7 +34,8 @@ def facts(
     """Facts and preferences that a language model noted, with the words of the events that hold them."""
     asked: dict[str, str | int] = {"limit": limit} if fact_id is None else {}
     named = {"user_id": user, "subject": subject, "predicate": predicate, "kind": kind} if fact_id is None else {}
-    asked |= {name: value for name, value in (named | {"as_of": as_of}).items() if value is not None}
+    named |= {"as_of": as_of, "held_at": held_at}
+    asked |= {name: value for name, value in named.items() if value is not None}
     if history and fact_id is None:
         asked["history"] = "true"
     path = "/v1/facts" if fact_id is None else f"/v1/facts/{quote(fact_id, safe='')}"
@@ -41,7 +47,7 @@ def facts(
     for fact in answer["history" if fact_id is not None else "facts"]:
         _show(console, fact)
     if fact_id is None and not answer["facts"]:
-        console.print("None. Facts are noted when CG_LLM__MODEL names a language model.")
+        console.print(_none(as_of, held_at, narrowed=any((user, subject, predicate, kind))), markup=False)
 
 
 def reread(
@@ -56,9 +62,24 @@ def reread(
     print_json(run_with(open_client(url, key, data), lambda client: client.call("POST", path)))
 
 
+def _none(as_of: str | None, held_at: str | None, *, narrowed: bool) -> str:
+    """Why there may be none, and what to ask instead."""
+    if as_of is not None:
+        instead = "" if held_at is not None else " What held then, whenever it was learned: --held-at."
+        return f"None had been learned as of {as_of}.{instead}"
+    if held_at is not None:
+        return f"None is known to have held at {held_at}. All that is known: --history."
+    if narrowed:
+        return "None of these holds. Those that hold no longer as well: --history."
+    return "None. Facts are noted when CG_LLM__MODEL names a language model."
+
+
 def _show(console: Console, fact: Any) -> None:
     until = f" to {fact['valid_to'][:10]}, {fact['reason']}" if fact["valid_to"] else ""
     about = f" (of {fact['user_id']})" if fact["user_id"] else ""
     console.print(f"{fact['text']}{about}  from {fact['valid_from'][:10]}{until}", markup=False)
     evidence = fact["evidence"]
     console.print(f'  {fact["id"]}: "{evidence["quote"]}" {evidence["event_id"]}', markup=False, style="dim")
+    for saying in fact["also"]:
+        evidence = saying["evidence"]
+        console.print(f'  {saying["id"]}: "{evidence["quote"]}" {evidence["event_id"]}', markup=False, style="dim")

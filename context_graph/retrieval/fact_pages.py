@@ -1,11 +1,14 @@
-"""Facts and preferences as they are asked for: pages, newest first, and one with its history."""
+"""Facts and preferences as they are asked for: pages, last learned first, and one with its history.
+
+What several sessions say alike comes once, where it was learned last, with the other sayings (up to 200).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from context_graph.domain.learned import FactKind, LearnedFact, Standing, plain
+from context_graph.domain.learned import FactKind, LearnedFact, Standing, merged, plain
 from context_graph.domain.partition import Tenant
 from context_graph.domain.places import moment_key
 from context_graph.domain.position import Position
@@ -15,12 +18,16 @@ from context_graph.store.learned import LearnedFacts
 from context_graph.store.learned_records import EVERYBODY
 
 _MOST_SCANNED = 5000  # facts that one page looks at for its filters
+_MOST_SAYINGS = 200  # of one statement
 _HISTORY = 1000  # newest facts of the same person among which a history is looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactQuery:
-    """Which facts: all that are given must hold. `ended`: also those that hold no longer."""
+    """Which facts: all that are given must hold.
+
+    `ended`: also those that hold no longer. `held_at`: those that held then (ms UTC), in place of those that hold.
+    """
 
     user_id: str | None = None
     session_id: str | None = None
@@ -28,6 +35,7 @@ class FactQuery:
     predicate: str | None = None
     kind: FactKind | None = None
     ended: bool = False
+    held_at: int | None = None
     as_of: AsOf | None = None
 
     @property
@@ -47,6 +55,12 @@ class FactQuery:
             and (self.predicate is None or plain(self.predicate) == plain(fact.predicate))
             and self.kind in (None, fact.kind)
         )
+
+    def wants(self, standing: Standing) -> bool:
+        """Whether a fact is asked for as it stands."""
+        if self.held_at is not None:
+            return standing.held_at(self.held_at)
+        return self.ended or standing.current
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +88,11 @@ class FactPages:
                 tenant.partitions, query.listed_by, limit + 1, before=before, until=until
             )
             asked = [fact for fact in facts[:limit] if query.holds(fact)]
-            standing = {each.fact.id: each for each in await self._learned.standing(tenant.partitions, asked, until)}
+            standing = {each.fact.id: each for each in await self._merged(tenant, query, asked)}
             for fact in facts[:limit]:
                 before, scanned = fact.position, scanned + 1
                 each = standing.get(fact.id)
-                if each is not None and (query.ended or each.current):
+                if each is not None and query.wants(each):
                     found.append(each)
                 if len(found) == limit:
                     return FactPage(tuple(found), before if fact is not facts[-1] else None, scanned)
@@ -86,6 +100,13 @@ class FactPages:
                 return FactPage(tuple(found), None, scanned)
             if scanned >= _MOST_SCANNED:
                 return FactPage(tuple(found), before, scanned)
+
+    async def _merged(self, tenant: Tenant, query: FactQuery, facts: Sequence[LearnedFact]) -> list[Standing]:
+        """How the statements of these facts stand, each with every saying that is asked for."""
+        until = None if query.as_of is None else query.as_of.last
+        sayings = await self._learned.sayings(tenant.partitions, facts, _MOST_SAYINGS, until)
+        standing = await self._learned.standing(tenant.partitions, sayings, until)
+        return merged(each for each in standing if query.holds(each.fact))
 
     async def fact(self, tenant: Tenant, fact_id: str, as_of: AsOf | None) -> tuple[Standing, Sequence[Standing]]:
         """A fact, and its history: whatever it took the place of and whatever took its, oldest first, itself included.
@@ -98,19 +119,20 @@ class FactPages:
             raise UnknownThing("fact", fact_id)
         of = ("session", fact.session_id) if fact.user_id is None else ("user", fact.user_id)
         around = await self._learned.listed(tenant.partitions, of, _HISTORY, until=until)
-        facts = {each.id: each for each in (*around, fact)}
-        standing = await self._learned.standing(tenant.partitions, list(facts.values()), until)
-        return next(each for each in standing if each.fact.id == fact_id), _history(standing, fact_id)
+        sayings = await self._learned.sayings(tenant.partitions, [fact], _MOST_SAYINGS, until)
+        facts = {each.id: each for each in (*around, *sayings)}
+        standing = merged(await self._learned.standing(tenant.partitions, list(facts.values()), until))
+        return next(each for each in standing if fact_id in each.ids), _history(standing, fact_id)
 
 
 def _history(standing: Sequence[Standing], fact_id: str) -> list[Standing]:
     """Those that are joined to a fact by one taking the place of another."""
     joined = {fact_id}
     while True:
-        pairs = [{each.fact.id, each.ended.new} for each in standing if each.ended is not None]
-        more = set[str]().union(*(pair for pair in pairs if pair & joined)) - joined
+        chained = [each.ids if each.ended is None else each.ids | {each.ended.new} for each in standing]
+        more = set[str]().union(*(chain for chain in chained if chain & joined)) - joined
         if not more:
             break
         joined |= more
-    mine = [each for each in standing if each.fact.id in joined]
-    return sorted(mine, key=lambda each: (each.fact.valid_from, moment_key(each.fact.position)))
+    mine = [each for each in standing if each.ids & joined]
+    return sorted(mine, key=lambda each: (each.valid_from, moment_key(each.fact.position)))

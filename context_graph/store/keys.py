@@ -245,7 +245,7 @@ class GraphKeys:
         return f"{self.tag}:fact:{fact_id}"
 
     def facts(self, of: str, identifier: str) -> str:
-        """Facts of all, a user, a session, a subject, an event that is evidence; and who said that a fact ended."""
+        """Facts of all, a user, session, subject, statement, an event that is evidence; who said that a fact ended."""
         return f"{self.tag}:facts:{of}:{identifier}"
 
     def superseded(self, fact_id: str) -> str:

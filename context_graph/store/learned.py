@@ -16,7 +16,7 @@ from context_graph.domain.places import moment_key
 from context_graph.domain.position import Position
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.graph import Graph
-from context_graph.store.learned_records import learned_fact, supersession
+from context_graph.store.learned_records import SAME, learned_fact, supersession
 from context_graph.store.receipts import Listed, Until, upper_bound
 
 
@@ -98,6 +98,19 @@ class LearnedFacts:
         }
         there = await self.facts(partitions, [row.new for said in rows.values() for row in said])
         return standing(facts, rows, there.__contains__)
+
+    async def sayings(
+        self, partitions: Sequence[Partition], facts: Sequence[LearnedFact], most: int, until: Until | None = None
+    ) -> list[LearnedFact]:
+        """These facts, and of each the `most` others learned last that say the same of the same person.
+
+        Two round trips. Raises StoreUnavailable.
+        """
+        lists = [(SAME, statement) for statement in dict.fromkeys(fact.statement_id for fact in facts)]
+        listed = await self.members(partitions, lists, most, until=until)
+        known = {fact.id: fact for fact in facts}
+        others = {each.event_id for members in listed.values() for each in members} - known.keys()
+        return [*known.values(), *(await self.facts(partitions, sorted(others))).values()]
 
     async def ended(self, partitions: Sequence[Partition], ids: Sequence[str]) -> Mapping[str, Sequence[Supersession]]:
         """All that is said of these facts having lost their place; one round trip."""

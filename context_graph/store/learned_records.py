@@ -1,8 +1,8 @@
 """Facts and what took their place as records: how they are written, read back, and taken away when erased.
 
-A fact is a hash; lists in the order of the ledger say which there are of a user, a session, a subject, an event. What
-says that a fact holds no longer is a row beside the fact, in the partition of whatever said it. Every write may be
-repeated and come in any order.
+A fact is a hash; lists in the order of the ledger say which there are of a user, a session, a subject, an event, a
+statement. What says that a fact holds no longer is a row beside the fact, in the partition of whatever said it. Every
+write may be repeated and come in any order.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from context_graph.store.keys import GraphKeys
 
 EVERYBODY = "-"
 """The identifier of the list of all facts."""
+SAME = "same"
+"""The list of the facts that say the same of the same person (`LearnedFact.statement_id`)."""
 SUPERSEDED_BY = "superseded-by"
 """The list of the facts that one took the place of."""
 _PAGE = 500
@@ -74,6 +76,7 @@ def lists_of(fact: LearnedFact) -> Iterator[tuple[str, str]]:
     yield "session", fact.session_id
     yield "event", fact.event_id
     yield "subject", plain(fact.subject)
+    yield SAME, fact.statement_id
     if fact.user_id is not None:
         yield "user", fact.user_id
 

@@ -255,3 +255,74 @@ async def test_an_erased_fact_is_no_end_of_an_edge(tea: Tea, http: httpx2.AsyncC
     assert (ends(found), list(found["nodes"])) == (set(), [old])
     assert new not in (await graph(http, "user", "nadia", "ABOUT"))["nodes"]
     assert tea.canary in str(found["nodes"][old]["attributes"])
+
+
+async def test_what_held_at_a_time_is_asked_for_beside_what_was_known(tea: Tea, http: httpx2.AsyncClient) -> None:
+    mint, green = await facts(http, history="true")
+    early, later = green["valid_from"], mint["valid_from"]
+    assert early < later
+    assert [fact["id"] for fact in await facts(http, held_at=early)] == [green["id"]]
+    assert [fact["id"] for fact in await facts(http, held_at=later)] == [mint["id"]]
+    assert await facts(http, held_at="2001-01-01T00:00:00Z") == []
+    assert [fact["id"] for fact in await facts(http, held_at=later, as_of=tea.before)] == [green["id"]]
+    assert {fact["user_id"] for fact in await facts(http, "/v1/facts", held_at=early)} == {"nadia"}
+    for asked in ({"held_at": "yesterday"}, {"held_at": early, "history": "true"}):
+        refused = await http.get("/v1/users/nadia/facts", params=asked)
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/held_at")
+
+
+async def test_the_command_tells_what_held_from_what_was_known(tea: Tea, service: Service) -> None:
+    async def told(*asked: str) -> str:
+        command = ["facts", "--user", "nadia", *asked, "--url", service.url, "--key", service.key]
+        return (await asyncio.to_thread(CliRunner().invoke, build_app(), command)).output
+
+    assert "None had been learned as of" in (nothing := await told("--as-of", "2001-01-01T00:00:00Z"))
+    assert "--held-at" in nothing
+    assert "None is known to have held at" in await told("--held-at", "2001-01-01T00:00:00Z")
+    assert "mint tea" in await told("--held-at", "2100-01-01T00:00:00Z")
+
+
+async def test_what_several_sessions_say_alike_comes_once_with_all_its_evidence(
+    tea: Tea, http: httpx2.AsyncClient, server: LlmServer, resources: Resources
+) -> None:
+    async def repeat(number: int, session: str, drink: str) -> None:
+        text = f"I still drink {drink}."
+        said = event(number, event_id=f"again-{session}", user_id="nadia", session_id=session, payload={"text": text})
+        await settled(http, await post_all(http, [said]))
+        server.answer = lambda _: noted(preference(1, drink.title(), f"I still drink {drink}", predicate="drinks"))
+        await tea.note()
+
+    await repeat(5, "s5", "mint tea")
+    await repeat(6, "s6", "mint tea")
+    (now,) = await facts(http)
+    assert (now["session_id"], [one["session_id"] for one in now["also"]]) == ("s6", ["s5", "s2"])
+    assert [one["evidence"]["event_id"] for one in (now, *now["also"])] == ["again-s6", "again-s5", "e1"]
+    assert now["valid_from"] == now["also"][-1]["valid_from"] < now["also"][0]["valid_from"]
+    pages, cursor = list[str](), ""
+    while True:
+        asked: dict[str, str | int] = {"history": "true", "limit": 1} | ({"cursor": cursor} if cursor else {})
+        page = (await http.get("/v1/users/nadia/facts", params=asked)).json()
+        pages += [fact["object"] for fact in page["facts"]]
+        if (cursor := page["page"]["next_cursor"]) is None:
+            break
+    assert pages == ["Mint Tea", f"green {tea.canary} tea"]
+    assert [fact["also"] for fact in await facts(http, "/v1/facts", session_id="s5")] == [[]]
+    for saying in (now, *now["also"]):
+        read = (await http.get(f"/v1/facts/{saying['id']}")).json()
+        assert read["event"]["event_id"] == saying["evidence"]["event_id"]
+        assert [len(fact["also"]) for fact in read["history"]] == [0, 2]
+    await same_as_replayed(resources, tea.partition)
+
+
+async def test_a_saying_that_is_read_late_ends_with_the_statement(
+    tea: Tea, http: httpx2.AsyncClient, server: LlmServer
+) -> None:
+    drink = f"green {tea.canary} tea"
+    said = event(0, event_id="late", user_id="nadia", session_id="s0", payload={"text": f"I drink {drink}, always."})
+    await settled(http, await post_all(http, [said]))
+    server.answer = lambda _: noted(preference(1, drink, f"I drink {drink}", predicate="drinks"))
+    await tea.note()
+    (now,) = await facts(http)
+    assert now["object"] == "mint tea"
+    green = next(fact for fact in await facts(http, history="true") if fact["object"] == drink)
+    assert (green["superseded_by"], len(green["also"])) == (now["id"], 1)
