@@ -69,11 +69,16 @@ _RESULT = _object(
 )  # fmt: skip
 _COUNTS = _object("created duplicate conflict invalid failed",
                   created=_I, duplicate=_I, conflict=_I, invalid=_I, failed=_I)  # fmt: skip
+_CUT: Shape = {**_B, "description": "the text is shown with its middle left out"}
+_CHARACTERS = _object(
+    "shown whole", shown=_I, whole={**_I, "description": "of the text as it was said, with nothing left out"}
+)
 _ITEM = _object(
     "id ref kind event_ids position text tokens section rank score reason channels",
     id=_S, ref=_I, kind=_S, event_ids=_IDS, position=_POSITION, session_id=_nullable("string"),
     agent_id=_nullable("string"), user_id=_nullable("string"), event_type=_nullable("string"),
-    tool_name=_nullable("string"), speaker=_nullable("string"), occurred_at=_TIME, text=_S, cut=_B, tokens=_I,
+    tool_name=_nullable("string"), speaker=_nullable("string"), occurred_at=_TIME, text=_S, cut=_CUT,
+    characters=_CHARACTERS, tokens=_I,
     section=_S, rank=_I, score=_N, reason=_S, channels=_map(_N), importance=_N, bond=_nullable("string"),
 )  # fmt: skip
 _BUDGET = _object(
@@ -98,7 +103,7 @@ _FOUND = _object(
     "id kind event_ids position occurred_at text score channels",
     id=_S, kind=_S, event_ids=_IDS, position=_POSITION, session_id=_nullable("string"), agent_id=_nullable("string"),
     user_id=_nullable("string"), event_type=_nullable("string"), tool_name=_nullable("string"), occurred_at=_TIME,
-    text=_S, score=_N, channels=_map(_N),
+    text=_S, cut=_CUT, characters=_CHARACTERS, score=_N, channels=_map(_N),
 )  # fmt: skip
 _SEARCH = _object(
     "results page meta",

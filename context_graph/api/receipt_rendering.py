@@ -29,7 +29,7 @@ def reproduced_json(receipt: Receipt, reproduced: Reproduced) -> dict[str, Any]:
             "rank": item.rank,
             "score": item.score,
             "text": item.text,
-            "cut": item.cut,
+            "cut": item.cut or item.document.whole is not None,
         }
         for ref, item in zip(reproduced.refs, reproduced.items, strict=True)
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from fastapi import Response
 
+from context_graph.domain.document import Document
 from context_graph.domain.event import LedgerEvent, iso
 from context_graph.errors import FieldProblem
 from context_graph.models.tokens import ESTIMATED
@@ -110,7 +111,7 @@ def _item_json(item: Item, ref: int, tokens: int, *, explain: bool) -> dict[str,
         "speaker": document.speaker,
         "occurred_at": iso(document.occurred_at),
         "text": item.text,
-        "cut": item.cut,
+        **_cut_json(item.text, document, cut=item.cut),
         "tokens": tokens,
         "section": item.section,
         "rank": item.rank,
@@ -122,6 +123,12 @@ def _item_json(item: Item, ref: int, tokens: int, *, explain: bool) -> dict[str,
         rendered["importance"] = document.importance
         rendered["bond"] = item.bond
     return rendered
+
+
+def _cut_json(shown: str, document: Document, *, cut: bool) -> dict[str, Any]:
+    """Whether a text is shown cut, when it was indexed or now, and the characters of the whole."""
+    whole = document.whole
+    return {"cut": cut or whole is not None, "characters": {"shown": len(shown), "whole": whole or len(document.text)}}
 
 
 def _shares(items: Sequence[Item]) -> dict[str, float]:
@@ -162,6 +169,7 @@ def search_json(query: SearchQuery, found: Found, cursor: str | None) -> dict[st
             "tool_name": candidate.document.tool_name,
             "occurred_at": iso(candidate.document.occurred_at),
             "text": candidate.document.text,
+            **_cut_json(candidate.document.text, candidate.document, cut=False),
             "score": round(candidate.score, 6),
             "channels": {name: round(score, 6) for name, score in candidate.channels.items()},
         }

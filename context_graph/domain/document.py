@@ -40,6 +40,8 @@ class Document(NamedTuple):
     importance: int = 5
     rest: str = ""
     """What was cut out of the text: searched by its words, neither kept nor read back."""
+    whole: int | None = None
+    """Characters of the text before it was cut; None where it was not."""
 
 
 @dataclass(frozen=True, slots=True)

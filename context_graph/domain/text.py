@@ -41,7 +41,8 @@ IMAGE_MARK = "[image: "  # before the caption of a picture
 # Characters of a document's text: about 1,500 tokens, six times what the embedder reads. A longer text keeps two
 # thirds at its head and one third at its tail, where a log or a traceback has its conclusion.
 MAX_TEXT = 6000
-# Characters of a text whose words are searched; beyond these a text is known by its beginning alone.
+# Characters of a text whose words are searched; beyond these a text is known by its beginning alone. No setting: two
+# processes that differ in it would index one event in two ways, and a rebuild would follow neither.
 MAX_WORDS = 250_000
 _CUT = " … "
 SUMMARY_ID_PREFIX = "summary:"
@@ -80,6 +81,8 @@ class Searchable:
     text: str
     speaker: str
     rest: str = ""
+    whole: int | None = None
+    """Characters before it was cut; None where it was not."""
 
 
 def indexed(envelope: Envelope) -> bool:
@@ -95,7 +98,8 @@ def searchable(envelope: Envelope) -> Searchable:
     payload = envelope.payload
     lines = list(_lines(envelope, payload)) if isinstance(payload, dict) else [readable(payload)]
     text = storable(without_echo("\n".join(line for line in lines if line)).strip() or _named(envelope)).strip()
-    return Searchable(cut(text, MAX_TEXT), _speaker(envelope), _rest(text))
+    whole = len(text) if len(text) > MAX_TEXT else None
+    return Searchable(cut(text, MAX_TEXT), _speaker(envelope), _rest(text), whole)
 
 
 def _rest(text: str) -> str:
@@ -130,6 +134,7 @@ def document_of(event: LedgerEvent, importance: int) -> Document:
         status=envelope.status,
         importance=importance,
         rest=found.rest,
+        whole=found.whole,
     )
 
 

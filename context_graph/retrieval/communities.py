@@ -1,10 +1,11 @@
 """Communities of a tenant's entities when they are asked for: what the memory is about, each with its sessions.
 
 Nothing is stored: they are a function of what is mentioned now (or was, as of a position), so there is nothing to
-rebuild, to erase or to do again (adr/0031). Bounded: the newest `_ENTITIES` of a partition by their last mention, and
-the newest `_MENTIONS` events of each. Forgotten events tie nothing; those that stayed of their episodes do. Names that
-are one thing are one member. What is mentioned is read each time; names are joined and communities cut again, in a
-thread, only when it has changed since.
+rebuild, to erase or to do again (adr/0031). Bounded: `_ENTITIES` for each partition, those mentioned last (as of a
+position: last by then, of the `_LOOKED_AT` mentioned last now), and the newest `_MENTIONS` events of each; what
+these leave out is said. Forgotten events tie nothing; those that stayed of their episodes do. Names that are one
+thing are one member. What is mentioned is read each time; names are joined and communities cut again, in a thread, only
+when it has changed since.
 
 A community's summary is extractive: sentences of its sessions' summaries that name its members, each with the events
 that the sentence cites, which can be read also when they are forgotten.
@@ -29,10 +30,11 @@ from context_graph.retrieval.deadline import Cut
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.same_things import SameThings
-from context_graph.store.graph import Graph
+from context_graph.store.graph import Graph, TimelineEntry
 from context_graph.store.ledger import Ledger
 
 _ENTITIES = 1000
+_LOOKED_AT = 5000  # as of a position
 _MENTIONS = 50
 _EVENTS = 300  # events of a community whose sessions are counted
 _SESSIONS = 20
@@ -89,7 +91,7 @@ class Communities:
         return (await self._answer(tenant, as_of, cut)).communities
 
     async def _answer(self, tenant: Tenant, as_of: AsOf | None, cut: Cut) -> _Answer:
-        mentions = await self._mentions(tenant, as_of)
+        mentions = await self._mentions(tenant, as_of, cut)
         state = await self._same.state(tenant)
         digest = await asyncio.to_thread(_digest, state, mentions)
         known = self._known.get((tenant.name, as_of))
@@ -106,16 +108,21 @@ class Communities:
             cut(reason)
         return known
 
-    async def _mentions(self, tenant: Tenant, as_of: AsOf | None) -> dict[str, list[str]]:
-        """Entity to the ids of its events, newest first, of those that have any."""
-        pages = [await self._graph.registry(partition, "entity", limit=_ENTITIES) for partition in tenant.partitions]
-        names = sorted({name for page in pages for name, _ in page if not name.startswith(_EVERYWHERE)})
-        found: dict[str, list[str]] = {}
+    async def _mentions(self, tenant: Tenant, as_of: AsOf | None, cut: Cut) -> dict[str, list[str]]:
+        """Entity to the ids of its events, newest first, of those that have any; what bounds leave out is noted."""
+        most = _ENTITIES if as_of is None else _LOOKED_AT
+        pages = [await self._graph.registry(partition, "entity", limit=most + 1) for partition in tenant.partitions]
+        names = sorted({name for page in pages for name, _ in page[:most] if not name.startswith(_EVERYWHERE)})
+        found: dict[str, list[TimelineEntry]] = {}
         for start in range(0, len(names), _READ):
             some = names[start : start + _READ]
             members = await self._neighbours.members(tenant, "entity", some, _MENTIONS, as_of)
-            found |= {name: [entry.event_id for entry in entries] for name, (entries, _) in members.items() if entries}
-        return found
+            found |= {name: list(entries) for name, (entries, _) in members.items() if entries}
+        newest = sorted(found, key=lambda name: (-found[name][0].occurred_at, name))
+        kept = _ENTITIES * len(tenant.partitions)
+        if len(newest) > kept or any(len(page) > most for page in pages):
+            cut(f"communities: only of the {min(kept, len(newest))} entities mentioned last")
+        return {name: [entry.event_id for entry in found[name]] for name in sorted(newest[:kept])}
 
     async def detail(self, tenant: Tenant, community_id: str, as_of: AsOf | None, cut: Cut) -> CommunityDetail:
         """Raises UnknownThing when there is none of that id (any more)."""

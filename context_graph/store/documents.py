@@ -48,7 +48,7 @@ STORED: Mapping[str, str] = {
 }  # fmt: skip
 
 # Changes with the fields or the definitions of the two indexes; a rebuild then fills a new generation.
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 # float16 halves what a vector takes and keeps the ranking: recall@10 0.998 as float32 at 100,000 (adr/0020).
 VECTOR_TYPE = "FLOAT16"
 VECTOR_DTYPE = np.float16
@@ -158,6 +158,7 @@ def document_fields(document: Document) -> Fields:
             document.tool_name,
             document.user_id,
             document.status,
+            *(() if document.whole is None else (document.whole,)),
         ]
     )
     return fields
@@ -217,7 +218,9 @@ def read_document(
 ) -> StoredDocument:
     """From the values of these fields, in the least time: hundreds are read for each query."""
     values: list[Any] = orjson.loads(meta)
-    cited, position, event_type, session_id, agent_id, occurred_at, origin, importance, tool, user, status = values
+    cited, position, event_type, session_id, agent_id, occurred_at, origin, importance, tool, user, status, *whole = (
+        values
+    )
     bucket, ms, seq = position.split("-")  # written here, so not looked at again
     document = Document(
         doc_id,
@@ -235,6 +238,7 @@ def read_document(
         user,
         status,
         importance,
+        whole=whole[0] if whole else None,
     )
     return StoredDocument(document, tuple(entities.decode().split(",")) if entities else ())
 

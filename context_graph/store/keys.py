@@ -380,7 +380,7 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":fact:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":facts:(all|event|subject|superseded-by):.+", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":facts:(all|event|same|subject|superseded-by):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":facts:(superseded-)?(user|session):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":superseded:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":forgotten:.+", "hash", "derived", "the generation"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
+import pytest
 
+from context_graph.api.moments import parse_as_of
 from context_graph.bootstrap import open_resources
 from context_graph.domain.event import TenantId
+from context_graph.retrieval import communities
 from enrichment.reconsolidation.run import consolidate
 from tests.events import event, post_all, settled
 from tests.quality.long_life import retrieval_of
@@ -81,12 +84,31 @@ async def test_names_that_are_one_thing_are_one_member_and_unchanged_mentions_ar
     async with open_resources(service.settings) as resources:
         tenant = await resources.tenants.get(TenantId(service.tenant))
         assert tenant is not None
-        communities, cuts = retrieval_of(resources).communities, list[str]()
-        first = await communities.all(tenant, None, cuts.append)
-        assert await communities.all(tenant, None, cuts.append) is first
+        ours, cuts = retrieval_of(resources).communities, list[str]()
+        first = await ours.all(tenant, None, cuts.append)
+        assert await ours.all(tenant, None, cuts.append) is first
         await settled(http, await post_all(http, talk("harbour", HARBOUR, 20)))
-        assert len(await communities.all(tenant, None, cuts.append)) == 2
+        assert len(await ours.all(tenant, None, cuts.append)) == 2
         assert cuts == []
+
+
+async def test_communities_as_of_a_position_are_of_the_entities_mentioned_last_then(
+    http: httpx2.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    garden = await post_all(http, talk("garden", GARDEN, 0))
+    await settled(http, await post_all(http, talk("harbour", HARBOUR, 20)))
+    monkeypatch.setattr(communities, "_ENTITIES", len(GARDEN))
+    async with open_resources(service.settings) as resources:
+        tenant = await resources.tenants.get(TenantId(service.tenant))
+        assert tenant is not None
+        found, cuts = retrieval_of(resources).communities, list[str]()
+        (then,) = await found.all(tenant, parse_as_of(garden[-1]["position"]), cuts.append)
+        assert {member.entity_id for member in then.members} == {f"email:{name}" for name in GARDEN}
+        assert cuts == []
+        now = await found.all(tenant, None, cuts.append)
+        assert {m.entity_id for one in now for m in one.members} >= {f"email:{name}" for name in HARBOUR}
+        assert sum(len(one.members) for one in now) <= len(GARDEN)
+        assert cuts == ["communities: only of the 4 entities mentioned last"]
 
 
 def _before(position: str) -> str:

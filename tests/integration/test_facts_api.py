@@ -300,7 +300,9 @@ async def test_what_several_sessions_say_alike_comes_once_with_all_its_evidence(
     assert now["valid_from"] == now["also"][-1]["valid_from"] < now["also"][0]["valid_from"]
     pages, cursor = list[str](), ""
     while True:
-        asked: dict[str, str | int] = {"history": "true", "limit": 1} | ({"cursor": cursor} if cursor else {})
+        asked: dict[str, str | int] = {"history": "true", "limit": 1}
+        if cursor:
+            asked["cursor"] = cursor
         page = (await http.get("/v1/users/nadia/facts", params=asked)).json()
         pages += [fact["object"] for fact in page["facts"]]
         if (cursor := page["page"]["next_cursor"]) is None:

@@ -261,3 +261,20 @@ async def test_words_that_would_end_the_server_are_only_words(story: httpx2.Asyn
             answer = await story.post("/v1/search", json={"query": text, "mode": mode})
             assert answer.status_code == 200, (text, answer.text)
     assert (await story.get("/health/ready")).status_code == 200
+
+
+async def test_a_text_that_is_shown_cut_says_how_long_it_is(http: httpx2.AsyncClient) -> None:
+    long = "The quarterly parcel ledger begins. " + "Nothing in it is worth a word. " * 400 + "The ledger ends in debt."
+    short = "The parcel ledger is short."
+    texts = {"long": long, "short": short}
+    posted = [event(n, event_id=name, payload={"text": text}) for n, (name, text) in enumerate(texts.items())]
+    await settled(http, await post_all(http, posted))
+    found = (await http.post("/v1/search", json={"query": "parcel ledger"})).json()["results"]
+    served = (await http.post("/v1/context", json={"query": "parcel ledger", "token_budget": 8000})).json()["items"]
+    brief = (await http.post("/v1/context", json={"query": "parcel ledger", "token_budget": 400})).json()["items"]
+    for items in (found, served, brief):
+        by_id = {item["id"]: item for item in items}
+        for name, text in texts.items():
+            item = by_id[name]
+            assert item["characters"] == {"shown": len(item["text"]), "whole": len(text)}
+            assert item["cut"] is (name == "long") is (len(item["text"]) < len(text))
