@@ -65,15 +65,11 @@ class Breaker:
         self._failed = 0
         self._closed_again_at = 0.0
 
-    @property
-    def is_open(self) -> bool:
-        return self._failed >= self._most and self._now() < self._closed_again_at
-
     def lets_through(self) -> bool:
         """Whether to try: always while closed; of those who come when its time is over, one, who decides for all."""
         if self._failed < self._most:
             return True
-        if self.is_open:
+        if self._now() < self._closed_again_at:
             return False
         self._closed_again_at = self._now() + self._seconds
         return True
@@ -87,12 +83,12 @@ class Breaker:
 
 
 class LitellmModel:
-    """The model that `CG_LLM__MODEL` names."""
+    """The model that `CG_LLM__MODEL` names. `now`: seconds, monotonic."""
 
-    def __init__(self, model: str, settings: LlmSettings) -> None:
+    def __init__(self, model: str, settings: LlmSettings, now: Callable[[], float] = time.monotonic) -> None:
         self._model = model
         self._settings = settings
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds, now)
 
     @property
     def name(self) -> str:
@@ -100,7 +96,7 @@ class LitellmModel:
 
     async def complete(self, prompt: Prompt) -> Completion:
         """See `LanguageModel.complete`."""
-        if self._breaker.is_open:
+        if not self._breaker.lets_through():
             raise ModelUnavailable(f"{self._model} has failed {self._settings.breaker_failures} times in a row")
         litellm = await asyncio.to_thread(_litellm)
         try:
@@ -134,8 +130,13 @@ class LitellmModel:
         }
 
     def _named(self, error: Exception) -> Exception:
-        """Our error for litellm's, by the HTTP status that each of its errors carries; counts an outage."""
+        """Our error for litellm's, by the HTTP status that each of its errors carries.
+
+        An outage counts for the breaker; who refuses is there.
+        """
         status = getattr(error, "status_code", None)
+        if status in (*_REFUSES_US, *_REFUSES_IT):
+            self._breaker.succeeded()
         if status in _REFUSES_US:
             return ConfigurationError(
                 f"{self._model} refuses us ({error}): check CG_LLM__MODEL, CG_LLM__API_BASE and CG_LLM__API_KEY"

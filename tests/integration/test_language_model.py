@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -22,10 +24,10 @@ def server() -> Iterator[LlmServer]:
         yield served
 
 
-def model(server: LlmServer, **settings: object) -> LitellmModel:
+def model(server: LlmServer, now: Callable[[], float] = time.monotonic, **settings: object) -> LitellmModel:
     values = {"model": "openai/small", "api_base": server.url, "retries": 0, "timeout_seconds": 10} | settings
     chosen = LlmSettings.model_validate(values)
-    return LitellmModel("openai/small", chosen)
+    return LitellmModel("openai/small", chosen, now)
 
 
 async def test_it_answers_and_says_what_it_cost(server: LlmServer) -> None:
@@ -96,13 +98,39 @@ async def test_after_failures_in_a_row_the_server_is_left_alone(server: LlmServe
 def test_the_breaker_lets_one_try_through_when_its_time_is_over() -> None:
     now = 0.0
     breaker = Breaker(2, 10, lambda: now)
-    opened: list[bool] = []
+    let: list[list[bool]] = []
     for moment, succeeds in ((0, False), (0, False), (9.9, None), (10, None), (10, False), (20, True), (20, False)):
         now = moment
         if succeeds is not None:
             (breaker.succeeded if succeeds else breaker.failed)()
-        opened.append(breaker.is_open)
-    assert opened == [False, True, True, False, True, False, False]
+        let.append([breaker.lets_through(), breaker.lets_through()])
+    assert let == [[True] * 2, [False] * 2, [False] * 2, [True, False], [False] * 2, [True] * 2, [True] * 2]
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_when_the_rest_is_over_one_of_many_callers_asks_and_decides_for_all(
+    server: LlmServer, status: int
+) -> None:
+    now = 0.0
+    held = threading.Event()
+    server.answer = lambda _: Reply("no", status=500)
+    asking = model(server, lambda: now, breaker_failures=1, breaker_seconds=60)
+    with pytest.raises(ModelUnavailable):
+        await asking.complete(PROMPT)
+    now = 61.0
+    server.answer = lambda _: Reply("there", status=status, after=held)
+    callers = [asyncio.create_task(asking.complete(PROMPT), name=f"caller {n}") for n in range(5)]
+    done, [trying] = await asyncio.wait(callers, return_when=asyncio.ALL_COMPLETED, timeout=1)
+    assert all(isinstance(one.exception(), ModelUnavailable) for one in done)
+    held.set()
+    await asyncio.wait([trying])
+    assert len(server.requests) == 2
+    server.answer = lambda _: Reply("there")
+    if status == 500:
+        with pytest.raises(ModelUnavailable):
+            await asking.complete(PROMPT)
+    else:  # an answer, were it a refusal: the server is there
+        assert (await asking.complete(PROMPT)).text == "there"
 
 
 def test_without_a_name_there_is_no_model() -> None:
