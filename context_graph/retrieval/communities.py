@@ -1,11 +1,9 @@
 """Communities of a tenant's entities when they are asked for: what the memory is about, each with its sessions.
 
 Nothing is stored: they are a function of what is mentioned now (or was, as of a position), so there is nothing to
-rebuild, to erase or to do again (adr/0031). Bounded: `_ENTITIES` for each partition, those mentioned last (as of a
-position: last by then, of the `_LOOKED_AT` mentioned last now), and the newest `_MENTIONS` events of each; what
-these leave out is said. Forgotten events tie nothing; those that stayed of their episodes do. Names that are one
-thing are one member. What is mentioned is read each time; names are joined and communities cut again, in a thread, only
-when it has changed since.
+rebuild, to erase or to do again (adr/0031). What is mentioned is read each time, bounded (`resolution/mentioned.py`);
+what the bounds leave out is said. Forgotten events tie nothing; those that stayed of their episodes do. Names that are
+one thing are one member. Names are joined and communities cut again, in a thread, only when what is mentioned changed.
 
 A community's summary is extractive: sentences of its sessions' summaries that name its members, each with the events
 that the sentence cites, which can be read also when they are forgotten.
@@ -14,7 +12,7 @@ that the sentence cites, which can be read also when they are forgotten.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -26,22 +24,17 @@ from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.errors import UnknownThing
 from context_graph.resolution.communities import Community, communities
+from context_graph.resolution.mentioned import COUNTED_EVENTS, mentions_of, sessions_by_events
 from context_graph.retrieval.deadline import Cut
 from context_graph.retrieval.neighbours import Neighbours
 from context_graph.retrieval.request import AsOf
 from context_graph.retrieval.same_things import SameThings
-from context_graph.store.graph import Graph, TimelineEntry
+from context_graph.store.graph import Graph
 from context_graph.store.ledger import Ledger
+from context_graph.store.timelines import Timelines
 
-_ENTITIES = 1000
-_LOOKED_AT = 5000  # as of a position
-_MENTIONS = 50
-_EVENTS = 300  # events of a community whose sessions are counted
-_SESSIONS = 20
 _SENTENCES = 4
-_READ = 100  # entities whose mentions are read at once: the event loop goes on in between
 _REMEMBERED = 32  # answers
-_EVERYWHERE = ("tool:", "agent:")  # they are mentioned by whatever they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +71,13 @@ class _Answer:
 class Communities:
     """Of any tenant."""
 
-    def __init__(self, graph: Graph, neighbours: Neighbours, ledger: Ledger, same: SameThings) -> None:
+    def __init__(
+        self, graph: Graph, timelines: Timelines, neighbours: Neighbours, ledger: Ledger, same: SameThings
+    ) -> None:
         self._same = same
         self._known: OrderedDict[tuple[str, AsOf | None], _Answer] = OrderedDict()
         self._graph = graph
+        self._timelines = timelines
         self._neighbours = neighbours
         self._ledger = ledger
 
@@ -91,7 +87,10 @@ class Communities:
         return (await self._answer(tenant, as_of, cut)).communities
 
     async def _answer(self, tenant: Tenant, as_of: AsOf | None, cut: Cut) -> _Answer:
-        mentions = await self._mentions(tenant, as_of, cut)
+        until = None if as_of is None else as_of.last
+        mentions, most = await mentions_of(self._graph, self._timelines, tenant.partitions, until)
+        if most is not None:
+            cut(f"communities: only of the {most} entities mentioned last")
         state = await self._same.state(tenant)
         digest = await asyncio.to_thread(_digest, state, mentions)
         known = self._known.get((tenant.name, as_of))
@@ -108,22 +107,6 @@ class Communities:
             cut(reason)
         return known
 
-    async def _mentions(self, tenant: Tenant, as_of: AsOf | None, cut: Cut) -> dict[str, list[str]]:
-        """Entity to the ids of its events, newest first, of those that have any; what bounds leave out is noted."""
-        most = _ENTITIES if as_of is None else _LOOKED_AT
-        pages = [await self._graph.registry(partition, "entity", limit=most + 1) for partition in tenant.partitions]
-        names = sorted({name for page in pages for name, _ in page[:most] if not name.startswith(_EVERYWHERE)})
-        found: dict[str, list[TimelineEntry]] = {}
-        for start in range(0, len(names), _READ):
-            some = names[start : start + _READ]
-            members = await self._neighbours.members(tenant, "entity", some, _MENTIONS, as_of)
-            found |= {name: list(entries) for name, (entries, _) in members.items() if entries}
-        newest = sorted(found, key=lambda name: (-found[name][0].occurred_at, name))
-        kept = _ENTITIES * len(tenant.partitions)
-        if len(newest) > kept or any(len(page) > most for page in pages):
-            cut(f"communities: only of the {min(kept, len(newest))} entities mentioned last")
-        return {name: [entry.event_id for entry in found[name]] for name in sorted(newest[:kept])}
-
     async def detail(self, tenant: Tenant, community_id: str, as_of: AsOf | None, cut: Cut) -> CommunityDetail:
         """Raises UnknownThing when there is none of that id (any more)."""
         answer = await self._answer(tenant, as_of, cut)
@@ -131,9 +114,8 @@ class Communities:
         if found is None:
             raise UnknownThing("community", community_id)
         names = {member.entity_id: answer.names[member.entity_id] for member in found.members}
-        events = await self._neighbours.events(tenant, found.event_ids[:_EVENTS], as_of)
-        counts = Counter(event.session_id for event in events.values())
-        sessions = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_SESSIONS]
+        events = await self._neighbours.events(tenant, found.event_ids[:COUNTED_EVENTS], as_of)
+        sessions = sessions_by_events(events.values())
         forms = [[split_id(name)[1] for name in every] for every in names.values()]
         sentences = await self._sentences(tenant, forms, [name for name, _ in sessions], as_of)
         return CommunityDetail(found, tuple(sessions), sentences, names)

@@ -32,7 +32,7 @@ class Neighbours:
     ) -> None:
         self.forgotten = forgotten
         self._graph = graph
-        self._timelines = timelines
+        self.timelines = timelines
         self._index = index
         self._mentions = mentions
 
@@ -61,7 +61,7 @@ class Neighbours:
             place = Place(event.occurred_at, (event.position.sort_key + event.id).encode())
             key = (await self._graph.keys(partition)).timeline("session", event.session_id)
             stretches.append((partition, Stretch(key, "asc" if order == "asc" else "desc", place)))
-        found = await self._timelines.first(stretches, 1, until)
+        found = await self.timelines.first(stretches, 1, until)
         return {event.id: entries[0] for event, (entries, _) in zip(events, found, strict=True) if entries}
 
     async def members(
@@ -104,7 +104,7 @@ class Neighbours:
         for partition in tenant.partitions:
             keys = await self._graph.keys(partition)
             stretches += [(partition, _stretch(keys, kind, name)) for name in names]
-        found = await self._timelines.first(stretches, limit, until)
+        found = await self.timelines.first(stretches, limit, until)
         merged: dict[str, Entries] = {}
         for place, (entries, more) in enumerate(found):
             name = names[place % len(names)]

@@ -154,7 +154,9 @@ class Retrieval:
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph, self._turn)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
         self._same_things = SameThings(parts.entities, parts.neighbours)
-        self.communities = Communities(parts.graph, parts.neighbours, parts.ledger, self._same_things)
+        self.communities = Communities(
+            parts.graph, parts.neighbours.timelines, parts.neighbours, parts.ledger, self._same_things
+        )
         self.related = RelatedSessions(parts.index, parts.searcher, parts.neighbours, parts.entities)
         links = Links(parts.index, parts.searcher, parts.neighbours, self._same_things, self.related)
         self._graph = GraphWalk(parts.neighbours, parts.index, parts.ledger, links, FactEdges(parts.learned))
