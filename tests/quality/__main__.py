@@ -2,7 +2,8 @@
 
 Every turn is posted, waited for by `min_position`, then every question is asked of `/v1/search` and of `/v1/context`
 with four budgets. `--ablate` says instead what each channel adds, cross-validated over the conversations of pools that
-`python -m tests.quality.pools` has recorded, with 95 % intervals over conversations. JSON goes to
+`python -m tests.quality.pools` has recorded, with 95 % intervals over conversations. `--consolidated` says what each
+part of the consolidation adds (`consolidated.py`). JSON goes to
 `.quality/latest.json` and stdout, a table to stderr. Without the data it says so and ends well.
 """
 
@@ -11,28 +12,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from tests.quality import baselines
+from tests.quality.asking import BUDGETS, DEPTHS, Values, ask_all, of_ranking
+from tests.quality.consolidated import compare
 from tests.quality.fit import ablation
-from tests.quality.metrics import interval, ndcg, recall, within_budget
+from tests.quality.metrics import interval, within_budget
 from tests.quality.recorded import pool_file
-from tests.quality.sets import SETS, Conversation, Question
-from tests.quality.stand import RUNS, Asked, open_stand
+from tests.quality.sets import SETS, Conversation
+from tests.quality.stand import RUNS, open_stand
 
-BUDGETS = (500, 1000, 2000, 4000)
-_DEPTHS = (5, 10, 20)
-_AT_ONCE = 2
 _CHARACTERS = 4
 _PRODUCT = "Context Graph"
 # What decides between baselines, and what is to be reached: issue and README of the data.
 _DECIDES = {"locomo": 10, "qmsum": 20}
-
-Values = dict[str, float]
 
 
 @dataclass(slots=True)
@@ -63,59 +61,18 @@ async def measure(name: str, conversations: tuple[Conversation, ...]) -> Results
     results = Results()
     async with open_stand(name, conversations) as stand:
         for asked in stand.conversations:
-            await _ask_all(asked, results)
+            for question, values in await ask_all(asked):
+                results.add(_PRODUCT, asked.conversation.name, question.category, values)
             sys.stderr.write(f"  {asked.conversation.name}: asked\n")
     asked_of = await baselines.parts_of(conversations)
     for method, ranked in baselines.rankings(asked_of, _DECIDES[name]).items():
         for one, ranking in zip(asked_of, ranked, strict=True):
             prices = [(len(turn.text) + len(turn.caption or "")) / _CHARACTERS for turn in one.conversation.turns]
-            values = _of_ranking(ranking, one.question.evidence)
+            values = of_ranking(ranking, one.question.evidence)
             for budget in BUDGETS:
                 values[f"tok{budget}"] = within_budget(ranking, prices, one.question.evidence, budget)
             results.add(method, one.conversation.name, one.question.category, values)
     return results
-
-
-async def _ask_all(asked: Asked, results: Results) -> None:
-    places = {f"{asked.conversation.name}/{turn.id}": n for n, turn in enumerate(asked.conversation.turns)}
-    lanes = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(question: Question) -> tuple[Question, Values]:
-        async with lanes:
-            return question, await _values(asked, question, places)
-
-    for question, values in await asyncio.gather(*map(one, asked.conversation.questions)):
-        results.add(_PRODUCT, asked.conversation.name, question.category, values)
-
-
-async def _values(asked: Asked, question: Question, places: Mapping[str, int]) -> Values:
-    found = await _post(asked, "/v1/search", {"query": question.text, "limit": 20})
-    ranking = [places[result["id"]] for result in found["results"] if result["id"] in places]
-    values = _of_ranking(ranking, question.evidence)
-    for budget in BUDGETS:
-        body = {"query": question.text, "token_budget": budget}
-        served = await _post(asked, "/v1/context", body)
-        turns = {places[i] for item in served["items"] for i in item["event_ids"] if i in places}
-        values[f"tok{budget}"] = len(turns & question.evidence) / len(question.evidence)
-        if served["budget"]["used"] > budget:
-            raise RuntimeError(f"{served['budget']['used']} tokens for a budget of {budget}")
-    ranked = sorted(served["items"], key=lambda item: int(item["rank"]))
-    in_context = [places[item["id"]] for item in ranked if item["id"] in places]
-    values |= {f"context R@{k}": recall(in_context, question.evidence, k) for k in _DEPTHS}
-    return values
-
-
-async def _post(asked: Asked, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = await asked.http.post(path, json=body)
-    if answer.status_code != 200:
-        raise RuntimeError(f"{path}: {answer.status_code} {answer.text[:300]}")
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def _of_ranking(ranking: Sequence[int], evidence: frozenset[int]) -> Values:
-    values = {f"R@{k}": recall(ranking, evidence, k) for k in _DEPTHS}
-    return {**values, "nDCG@10": ndcg(ranking, evidence)}
 
 
 def report(results: Results) -> dict[str, Any]:
@@ -140,7 +97,7 @@ def _table(name: str, found: Mapping[str, Any]) -> str:
             bounds = [f"{held['overall'][c][1]:.2f}-{held['overall'][c][2]:.2f}" for c in columns]
             spread = "".join(f"{bound:>9}" for bound in bounds)
             lines.append(f"{'  95 % interval':22}{spread}")
-            context = " ".join(f"R@{k} {held['overall'][f'context R@{k}'][0]:.3f}" for k in _DEPTHS)
+            context = " ".join(f"R@{k} {held['overall'][f'context R@{k}'][0]:.3f}" for k in DEPTHS)
             lines.append(f"{'  of /v1/context':22} {context}")
     for category, mine in found[_PRODUCT]["by_category"].items():
         others = [
@@ -158,6 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
     parser.add_argument("sets", nargs="*", choices=[[], *SETS], default=[], help="default: all")
     parser.add_argument("--ablate", action="store_true", help="what each channel adds, by the recorded pools alone")
+    parser.add_argument("--consolidated", action="store_true", help="what summaries, of what, add at equal budget")
+    parser.add_argument("--every", type=int, default=1, help="with --consolidated: each so-manieth question alone")
     asked = parser.parse_args()
     if asked.ablate:
         sys.stdout.write(ablation([name for name in asked.sets or list(SETS) if pool_file(name).is_file()]))
@@ -168,8 +127,13 @@ def main() -> None:
         if not path.exists():
             sys.stderr.write(f"{name}: skipped, there is no data at {path} (CG_SHARED_DATA names its folder)\n")
             continue
+        if asked.consolidated:
+            sys.stdout.write(asyncio.run(compare(name, read(), asked.every)))
+            continue
         whole[name] = report(asyncio.run(measure(name, read())))
         sys.stderr.write(_table(name, whole[name]))
+    if asked.consolidated:
+        return
     text = orjson.dumps(whole, option=orjson.OPT_INDENT_2)
     RUNS.mkdir(exist_ok=True)
     (RUNS / "latest.json").write_bytes(text + b"\n")

@@ -61,9 +61,11 @@ class Stand:
 
 
 @asynccontextmanager
-async def open_stand(name: str, conversations: Sequence[Conversation]) -> AsyncIterator[Stand]:
-    """The service with every turn of the set enriched."""
-    folder = (RUNS / f"{name}-t{TEXT_VERSION}-i{INDEX_VERSION}-f{FOLD_VERSION}").absolute()
+async def open_stand(
+    name: str, conversations: Sequence[Conversation], folder: Path | None = None
+) -> AsyncIterator[Stand]:
+    """The service with every turn of the set enriched; `folder`: elsewhere than where the set is kept."""
+    folder = folder or folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(embedded_redis(folder))
@@ -83,8 +85,13 @@ async def open_stand(name: str, conversations: Sequence[Conversation]) -> AsyncI
             asked.append(Asked(conversation, tenant, await stack.enter_async_context(http)))
         positions = [await _post(one) for one in asked]
         for one, position in zip(asked, positions, strict=True):
-            await _until_enriched(one, position)
+            await until_enriched(one, position)
         yield Stand(resources, tuple(asked))
+
+
+def folder_of(name: str) -> Path:
+    """Where a set is kept with its vectors."""
+    return (RUNS / f"{name}-t{TEXT_VERSION}-i{INDEX_VERSION}-f{FOLD_VERSION}").absolute()
 
 
 async def _post(asked: Asked) -> str:
@@ -101,7 +108,7 @@ async def _post(asked: Asked) -> str:
     return max(positions, key=lambda text: tuple(map(int, text.split("-"))))
 
 
-async def _until_enriched(asked: Asked, position: str) -> None:
+async def until_enriched(asked: Asked, position: str) -> None:
     """Until every stage has passed the position; the queue is long, so it is asked for again."""
     for _ in range(60):
         body = {"query": "hello", "min_position": position, "wait_ms": _WAIT_MS, "token_budget": 100}
