@@ -10,7 +10,7 @@ import pytest
 from context_graph.api.moments import parse_as_of
 from context_graph.bootstrap import open_resources
 from context_graph.domain.event import TenantId
-from context_graph.retrieval import communities
+from context_graph.resolution import mentioned
 from enrichment.reconsolidation.run import consolidate
 from tests.events import event, post_all, settled
 from tests.quality.long_life import retrieval_of
@@ -97,7 +97,7 @@ async def test_communities_as_of_a_position_are_of_the_entities_mentioned_last_t
 ) -> None:
     garden = await post_all(http, talk("garden", GARDEN, 0))
     await settled(http, await post_all(http, talk("harbour", HARBOUR, 20)))
-    monkeypatch.setattr(communities, "_ENTITIES", len(GARDEN))
+    monkeypatch.setattr(mentioned, "_ENTITIES", len(GARDEN))
     async with open_resources(service.settings) as resources:
         tenant = await resources.tenants.get(TenantId(service.tenant))
         assert tenant is not None
