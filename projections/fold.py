@@ -21,6 +21,7 @@ from context_graph.domain.event import (
     UNPINNED_TYPE,
     JsonValue,
     LedgerEvent,
+    cited_among,
 )
 from context_graph.domain.forgetting import pin_of
 from context_graph.domain.graph import GraphDelta, Opinion, SummaryNode, Verdict, node_of, timeline_member
@@ -52,6 +53,9 @@ def _fold_event(delta: GraphDelta, event: LedgerEvent) -> None:
         delta.put_on_timeline("tool", envelope.tool_name, member, occurred_at)
     for cause in envelope.causes:
         delta.effects.setdefault(cause, {})[member] = occurred_at
+    for cited in () if event.erased else cited_among(envelope.causes):
+        opinion = Opinion(envelope.event_id, event.position, 1)
+        delta.opinions.setdefault(cited, set()).add(opinion)
     named = (("agent", envelope.agent_id), ("user", envelope.user_id), ("tool", envelope.tool_name))
     for kind, name in (*named, ("type", envelope.event_type)):
         if name is not None:

@@ -15,6 +15,7 @@ from context_graph.store.facts import (
     EFFECT,
     ENTITIES,
     EVENT,
+    OPINION,
     REGISTERED,
     TIMELINE,
     VECTOR,
@@ -57,12 +58,12 @@ def without_forgotten(
     for fact in facts:
         owner, _, member = fact.name.partition("\0")
         decided = _deciding(fact, known)
-        taken = owner.startswith(_TAKEN_FROM) or fact.kind == EFFECT
+        taken = owner.startswith(_TAKEN_FROM) or fact.kind in (EFFECT, OPINION)
         if decided is not None and decided.summary_forgotten(fact.at):
             stays = False
         elif fact.kind in _OF_AN_EVENT:
             stays = fact.name not in gone
-        elif fact.kind in (TIMELINE, EFFECT):
+        elif fact.kind in (TIMELINE, EFFECT, OPINION):
             stays = not taken or member not in members
         else:
             stays = fact.kind != REGISTERED or not taken or owner in alive

@@ -6,6 +6,8 @@ bytes that are stored and hashed. Times are integers: milliseconds since 1970-01
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NewType, TypeAlias, get_args
@@ -26,6 +28,8 @@ ORIGINS: tuple[Origin, ...] = get_args(Origin)
 # The types of events the service itself appends. They carry what a replay cannot recompute (adr/0004).
 SUMMARY_TYPE = "memory.summary"
 RECEIPT_TYPE = "memory.receipt"
+# As `/v1/context` gives them, a UUID of version 7: an agent's own `receipt-12` is none.
+_RECEIPT_ID = re.compile(r"receipt-[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 FEEDBACK_TYPE = "memory.feedback"
 ERASURE_TYPE = "memory.erasure"
 ENTITY_MERGE_TYPE = "memory.entity_merge"
@@ -104,6 +108,13 @@ class LedgerEvent:
     def recorded_at(self) -> int:
         """Milliseconds since the epoch, by the ledger's clock (the time half of the stream id)."""
         return self.position.ms
+
+
+def cited_among(causes: Iterable[str]) -> tuple[str, ...]:
+    """What an event cites of a served context: the causes that it names beside the context's receipt."""
+    named = tuple(causes)
+    others = tuple(cause for cause in named if not _RECEIPT_ID.fullmatch(cause))
+    return others if len(others) < len(named) else ()
 
 
 def opinion_id(receipt_id: str, number: int) -> EventId:

@@ -90,10 +90,11 @@ class SummaryNode:
 class Opinion:
     """What one piece of feedback says of one event: it helped (1), it did not (-1), or that is taken back (0).
 
-    Of a receipt's opinions on an event the one at the highest position holds.
+    Of an origin's opinions on an event the one at the highest position holds. The origin is the receipt that feedback
+    is about, or the event that cites what a context served it.
     """
 
-    receipt_id: str
+    origin_id: str
     position: Position
     verdict: Verdict
 

@@ -107,7 +107,7 @@ def _facts_of_records(delta: GraphDelta) -> Iterator[Fact]:
         yield from (_member_fact(VERSION, scope, member, 0) for member in summaries)
     for event_id, opinions in delta.opinions.items():
         for opinion in opinions:
-            yield _opinion_fact(event_id, opinion.position.sort_key + opinion.receipt_id, b"%d" % opinion.verdict)
+            yield _opinion_fact(event_id, opinion.position.sort_key + opinion.origin_id, b"%d" % opinion.verdict)
 
 
 def _facts_of_learned(delta: GraphDelta) -> Iterator[Fact]:

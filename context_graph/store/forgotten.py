@@ -3,14 +3,15 @@
 A decision is one field of its session's hash, so decisions may come twice, in any order, and from any stage: all of
 them put the same. What a stage removes is what it wrote:
 
-- Stage 1: the event's attributes, its place on the timelines of its agent, person and tool, and at its causes;
+- Stage 1: the event's attributes, its place on the timelines of its agent, person and tool, and at its causes, with
+  what it cited of them;
 - indexing: its document;
 - enrichment: its vector, its entities, its place on the timelines of its entities.
 
 Of a session's summary that is forgotten, document and vector go; its node stays, and leads to what it says.
 
 What stays is the way back: the timeline of its session (its table of contents, what consolidation reads), what appears
-in a session, in which sessions a person does (erasure goes by that), opinions, and the names of agents, people and
+in a session, in which sessions a person does (erasure goes by that), feedback, and the names of agents, people and
 tools. An entity goes with its last mention; what was decided about its names stays.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from context_graph.domain.event import cited_among
 from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions, split_pin
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
@@ -112,8 +114,11 @@ class Forgotten:
                 touched = [keys.event(event_id), keys.timeline("agent", agent.decode())]
                 named = (("tool", tool), ("user", user))
                 touched += (keys.timeline(kind, name.decode()) for kind, name in named if name is not None)
-                touched += (keys.effects(cause) for cause in orjson.loads(causes or b"[]"))
-                args = [place.order + event_id, *EVENT_FIELDS]
+                named_causes: list[str] = orjson.loads(causes or b"[]")
+                touched += (keys.effects(cause) for cause in named_causes)
+                cited = cited_among(named_causes)
+                touched += map(keys.feedback, cited)
+                args: list[str | int] = [place.order + event_id, len(cited), *EVENT_FIELDS]
                 await self._forget_node(keys=touched, args=args, client=pipe)
             if places:
                 await pipe.execute()

@@ -49,7 +49,7 @@ class GraphRecords:
             await self._put_greatest(keys=[keys.pins], args=pins, client=pipe)
             pipe.zadd(keys.pin_decisions, dict.fromkeys(sorted(delta.pin_decisions), 0))
         for event_id, opinions in delta.opinions.items():
-            said = sorted((opinion.receipt_id, opinion.position.sort_key, opinion.verdict) for opinion in opinions)
+            said = sorted((opinion.origin_id, opinion.position.sort_key, opinion.verdict) for opinion in opinions)
             await self._opine(keys=[keys.feedback(event_id)], args=[part for row in said for part in row], client=pipe)
 
 

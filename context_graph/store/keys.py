@@ -236,7 +236,7 @@ class GraphKeys:
         return f"{self.tag}:versions:{scope}"
 
     def feedback(self, event_id: str) -> str:
-        """Opinions on an event: `uses`, and receipt and position -> verdict."""
+        """Opinions on an event: `uses`, and receipt (or citing event) and position -> verdict."""
         return f"{self.tag}:feedback:{event_id}"
 
     # what was learned: facts and preferences

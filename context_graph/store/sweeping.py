@@ -25,6 +25,7 @@ from redis.exceptions import ResponseError
 
 from context_graph.domain.document import filter_tag
 from context_graph.domain.erasure import Removal, Subject
+from context_graph.domain.event import cited_among
 from context_graph.domain.graph import split_member
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
@@ -55,6 +56,7 @@ class _Found:
     session_id: str | None
     user_id: str | None
     entities: tuple[str, ...]
+    cited: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -204,6 +206,7 @@ class Sweeper:
         # Timelines first: what they are found by is in what goes next, and a sweep may be interrupted.
         tally.sessions |= {event.session_id for event in found if event.session_id is not None}
         await self._leave_entities(keys, found, tally)
+        await self._records.withdraw_citations(keys, {event.id: event.cited for event in found if event.cited})
         if subject.kind == "session":
             await self._leave_users(keys, found)
         pipe = self._derived.pipeline(transaction=False)
@@ -251,7 +254,7 @@ class Sweeper:
     async def _read(self, keys: GraphKeys, ids: dict[str, str | None]) -> list[_Found]:
         pipe = self._derived.pipeline(transaction=False)
         for event_id in ids:
-            pipe.hmget(keys.event(event_id), "session", "user_id", EVENT_ENTITIES)
+            pipe.hmget(keys.event(event_id), "session", "user_id", EVENT_ENTITIES, "causes")
             pipe.hget(keys.vector(event_id), fields.AT)
             pipe.hmget(keys.document(event_id), fields.AT, fields.META)
         answers = await pipe.execute() if ids else []
@@ -303,7 +306,7 @@ class Sweeper:
 
 
 def _found(event_id: str, known: str | None, node: Any, vector_at: bytes | None, document: Any) -> _Found:
-    session, user, entities = node
+    session, user, entities, causes = node
     at = vector_at or document[0]
     shown_session, shown_user = fields.named_in(document[1]) if document[1] else (None, None)
     return _Found(
@@ -312,4 +315,5 @@ def _found(event_id: str, known: str | None, node: Any, vector_at: bytes | None,
         session_id=session.decode() if session else shown_session,
         user_id=user.decode() if user else shown_user,
         entities=tuple(orjson.loads(entities)) if entities else (),
+        cited=cited_among(orjson.loads(causes)) if causes else (),
     )

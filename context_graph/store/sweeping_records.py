@@ -6,7 +6,7 @@ place: that it was there, and which events it held. Its people and the opinions 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -72,6 +72,14 @@ class RecordSweep:
                     await self._withdraw(keys=[keys.feedback(event_id)], args=[receipt_id], client=pipe)
             await pipe.execute()
             receipt_ids, number = list(judged), number + 1
+
+    async def withdraw_citations(self, keys: GraphKeys, cited: Mapping[str, Sequence[str]]) -> None:
+        """What these events cite was not of use to them any more. `cited`: by event."""
+        pipe = self._derived.pipeline(transaction=False)
+        for event_id, others in cited.items():
+            for other in others:
+                await self._withdraw(keys=[keys.feedback(other)], args=[event_id], client=pipe)
+        await pipe.execute()
 
     async def _leave_sessions(self, keys: GraphKeys, subject: Subject, sessions: Iterable[str]) -> None:
         """A session no longer says that a person was in it; an erased one names nobody."""

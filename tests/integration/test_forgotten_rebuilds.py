@@ -13,6 +13,8 @@ from tests.graph_state import graph_state
 from tests.ledger_events import append, parsed
 from tests.rebuilding import caught_up, rebuilt, tenant_of, working
 
+RECEIPT = "receipt-0198a3c2-5b1e-7c44-9d3a-2f6b8e0d1c55"
+
 
 async def test_a_rebuild_ends_with_the_same_things_forgotten_and_recalled(resources: Resources) -> None:
     tenant = await tenant_of(resources)
@@ -20,7 +22,7 @@ async def test_a_rebuild_ends_with_the_same_things_forgotten_and_recalled(resour
     events = [
         event(
             n, session_id=f"s{n % 3}", agent_id=f"agent-{n % 3}", tool_name="refund" if n % 3 == 0 else None,
-            caused_by=[f"e{n - 1}"] if n else [], user_id="nadia",
+            caused_by=[f"e{n - 1}", RECEIPT] if n else [], user_id="nadia",
             payload={"text": f"Parcel {n} was sent to Hamburg by Maria Lopez, who pays {n} euros."},
         )
         for n in range(24)
@@ -45,6 +47,8 @@ async def test_a_rebuild_ends_with_the_same_things_forgotten_and_recalled(resour
         } - gone
         assert not any(f"{prefix}{name}" in state for name in gone for prefix in ("event:", "vec:0:"))
         assert "timeline:agent:agent-0" not in state
+        cited = {f"feedback:e{n - 1}" for n in range(1, 24) if f"e{n}" not in gone}
+        assert {key for key in state if key.startswith("feedback:")} == cited
         rebuild = await rebuilt(resources, tenant)
         assert rebuild.comparison is not None
         assert rebuild.comparison["equal"] is True, rebuild.comparison

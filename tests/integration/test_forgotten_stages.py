@@ -22,6 +22,7 @@ from tests.graph_state import State, graph_state
 
 HERE = Partition(TenantId("default"), 0)
 MINUTE = 60_000
+RECEIPT = EventId("receipt-0198a3c2-5b1e-7c44-9d3a-2f6b8e0d1c55")
 PARTS = ("event:", "doc:", "vec:0:")
 
 
@@ -35,6 +36,7 @@ def said(session: str, i: int, *, cause: str | None = None) -> Envelope:
         user_id="lena",
         tool_name="lookup" if i % 3 == 0 else None,
         parent_event_id=EventId(cause) if cause else None,
+        caused_by=(RECEIPT,) if cause else (),
         payload={"text": f"Parcel {i} of {session} went to Lisbon by Maria."},
     )
 
@@ -68,6 +70,7 @@ async def test_forgotten_events_leave_graph_and_index_and_their_places_stay(reso
     assert members(state, "timeline:entity:person:lisbon") == {f"a-{i}" for i in range(4, 8)} | {"b-0", "b-1", "b-2"}
     assert "effects:a-0" not in state
     assert members(state, "effects:a-3") == {"a-4"}
+    assert {key for key in state if key.startswith("feedback:")} == {f"feedback:a-{i}" for i in range(3, 8)}
     assert members(state, "timeline:session:a") == {f"a-{i}" for i in range(8)}
     assert members(state, "timeline:user:lena") == {f"a-{i}" for i in range(4, 8)} | {"b-0", "b-1", "b-2"}
     assert not [key for key in state if key.startswith("event:forgotten-")]

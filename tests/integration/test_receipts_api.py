@@ -13,6 +13,7 @@ import pytest
 
 from context_graph.bootstrap import Resources, open_resources
 from context_graph.domain.partition import Partition
+from context_graph.operations import load_verify
 from context_graph.store.keys import GraphKeys
 from enrichment.reconsolidation.run import consolidate
 from tests.events import event, post_all, settled
@@ -241,3 +242,27 @@ async def test_erasure_takes_opinions_back_and_leaves_what_a_rebuild_would_make(
     ]
     assert "user:nadia" not in state["session:s1"]
     assert "people" not in state[f"event:{everybody['receipt_id']}"]
+
+
+async def test_what_an_agent_cites_counts_as_use_until_its_event_is_erased(
+    story: httpx2.AsyncClient, service: Service, resources: Resources
+) -> None:
+    partition = (await resources.tenants.ensure(service.tenant, 1)).partitions[0]
+    receipt_id = (await context(story, query="parcel refund", session_id="s1"))["receipt_id"]
+    answers = [
+        event(7, event_id="told", user_id="omar", caused_by=[receipt_id, "ask", "call"]),
+        event(8, event_id="again", user_id="nadia", parent_event_id=receipt_id, caused_by=["ask"]),
+        event(9, event_id="own", caused_by=["ask", "receipt-12"]),
+    ]
+    await post_all(story, answers)
+    *_, last = await post_all(story, answers)
+    assert last["status"] == "duplicate"
+    assert await uses(resources, partition, story, last) == {"ask": 2, "call": 1}
+    disliked = await say(story, receipt_id, not_useful=["call"])
+    assert await uses(resources, partition, story, disliked) == {"ask": 2, "call": 0}
+    assert (await story.delete("/v1/users/omar?wait_ms=60000")).json()["state"] == "done"
+    state = await graph_state(resources.derived_redis, partition)
+    left = {key: value["uses"] for key, value in state.items() if key.startswith("feedback:")}
+    assert left == {"feedback:ask": "1", "feedback:call": "-1"}
+    report: Any = await load_verify()(resources, await resources.tenants.ensure(service.tenant, 1))
+    assert report["equal"] is True, report["differences"]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from context_graph.domain.event import Envelope, EventId, LedgerEvent, SessionId, TenantId
 from context_graph.domain.position import Position
 
+RECEIPT = "receipt-0198a3c2-5b1e-7c44-9d3a-2f6b8e0d1c55"
 IDS = st.sampled_from([f"e{number}" for number in range(8)])
 JSON = st.recursive(
     st.none()
@@ -28,7 +29,7 @@ ENVELOPES = st.builds(
     trace_id=st.none() | st.just("trace"),
     user_id=st.none() | st.sampled_from(["nadia", "omar"]),
     parent_event_id=st.none() | IDS.map(EventId),
-    caused_by=st.lists(IDS.map(EventId), max_size=3).map(tuple),
+    caused_by=st.lists((IDS | st.just(RECEIPT)).map(EventId), max_size=3).map(tuple),
     tool_name=st.none() | st.sampled_from(["refund", "track"]),
     ended_at=st.none() | st.integers(5000, 9000),
     status=st.none() | st.sampled_from(["completed", "failed"]),

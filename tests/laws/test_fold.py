@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from context_graph.domain.event import LedgerEvent
 from context_graph.domain.graph import GraphDelta
 from projections.fold import fold
-from tests.laws.strategies import LEDGERS
+from tests.laws.strategies import LEDGERS, RECEIPT
 
 
 @given(LEDGERS, st.randoms(use_true_random=False))
@@ -37,6 +38,20 @@ def test_every_cause_is_known_at_both_ends(ledger: list[LedgerEvent]) -> None:
     forward = {(node.id, cause) for node in delta.events.values() for cause in node.causes}
     backward = {(member[17:], cause) for cause, effects in delta.effects.items() for member in effects}
     assert forward == backward
+
+
+@given(LEDGERS)
+def test_what_is_named_beside_a_receipt_is_cited_until_it_is_erased(ledger: list[LedgerEvent]) -> None:
+    erased = [replace(event, erased=place % 2 == 0) for place, event in enumerate(ledger)]
+    expected = {
+        (cause, event.envelope.event_id)
+        for event in erased
+        for cause in event.envelope.causes
+        if not event.erased and cause != RECEIPT and RECEIPT in event.envelope.causes
+    }
+    said = fold(erased).opinions
+    assert {(cited, opinion.origin_id) for cited, opinions in said.items() for opinion in opinions} == expected
+    assert all(opinion.verdict == 1 for opinions in said.values() for opinion in opinions)
 
 
 @given(LEDGERS)

@@ -1,6 +1,6 @@
--- Opinions on an event. Every one is kept (receipt and position -> verdict), of a receipt's the newest counts, and the
+-- Opinions on an event. Every one is kept (origin and position -> verdict), of an origin's the newest counts, and the
 -- sum of these is `uses`. Writing one twice, or an older one later, changes nothing.
--- KEYS: 1 hash   ARGV: receipt id, position sort key, verdict ...
+-- KEYS: 1 hash   ARGV: receipt or citing event, position sort key, verdict ...
 local function number(value) return value and tonumber(value) or 0 end
 for i = 1, #ARGV, 3 do
   local receipt, at, verdict = ARGV[i], ARGV[i + 1], ARGV[i + 2]

@@ -1,5 +1,5 @@
--- A receipt that was erased has no opinion any more: as if its feedback had never been.
--- KEYS: 1 hash   ARGV: receipt id
+-- What an erased receipt or a citing event that is gone said of an event is taken back, as if it had never been.
+-- KEYS: 1 hash   ARGV: receipt or citing event
 local newest = redis.call('HGET', KEYS[1], 'of:' .. ARGV[1])
 if not newest then
   return 0
