@@ -3,7 +3,8 @@
 A ledger of random events, receipts, feedback and summaries is replayed up to random cuts into another tenant, and both
 are asked the same: lineage, impact, graph, sessions, timelines, receipts and what agents knew are equal to the letter
 (positions aside, which the other tenant's ledger assigns itself). Working memory and search find the same, and where no
-summary was replaced since (it has no vector any more, adr/0021) in the same order with the same scores.
+summary was replaced since (it has no vector any more, adr/0021) in the same order with the same scores: those of now
+where every document was written once, else those as of the replay's own end.
 """
 
 from __future__ import annotations
@@ -56,8 +57,14 @@ def random_event(chance: random.Random, number: int) -> Body:
     return event(chance.randrange(50), **fields)
 
 
-async def fill(http: httpx2.AsyncClient, resources: Resources, partition: Partition, chance: random.Random) -> None:
-    """Sixty events with contexts, feedback and consolidations in between."""
+async def fill(
+    http: httpx2.AsyncClient,
+    resources: Resources,
+    partition: Partition,
+    chance: random.Random,
+    summaries: tuple[int, ...],
+) -> None:
+    """Sixty events with contexts, feedback and consolidations (behind the event of these numbers) in between."""
     for start in range(0, 60, 10):
         await settled(http, await post_all(http, [random_event(chance, n) for n in range(start, start + 10)]))
         for _ in range(2):
@@ -66,7 +73,7 @@ async def fill(http: httpx2.AsyncClient, resources: Resources, partition: Partit
             ids = [item["id"] for item in served["items"]]
             if ids:
                 await say(http, served["receipt_id"], useful=ids[:1], not_useful=ids[1:2])
-        if start in (20, 40):
+        if start in summaries:
             await consolidate(resources, partition, "test")
     last = await resources.ledger.last(partition)
     await settled(http, [{"position": str(last)}])
@@ -133,25 +140,27 @@ async def served(http: httpx2.AsyncClient, as_of: str | None, query: str) -> dic
     return {one["id"]: one for one in (await http.post("/v1/context", json=body)).json()["items"]}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "summaries"), [(1, (20, 40)), (2, ())])
 async def test_as_of_equals_a_replay_up_to_there(
-    http: httpx2.AsyncClient, service: Service, resources: Resources, seed: int
+    http: httpx2.AsyncClient, service: Service, resources: Resources, seed: int, summaries: tuple[int, ...]
 ) -> None:
     chance = random.Random(seed)
     partition = (await resources.tenants.ensure(service.tenant, 1)).partitions[0]
-    await fill(http, resources, partition, chance)
+    await fill(http, resources, partition, chance, summaries)
     ledger = await everything(resources, partition)
     for share in (0.55, 0.85):
         cut = ledger[int(len(ledger) * share)].position
         then = [one for one in ledger if one.position <= cut]
         replaced_since = any(one.envelope.event_type == SUMMARY_TYPE for one in ledger[len(then) :])
-        assert replaced_since == (share < 0.8)
+        assert replaced_since == (share < 0.8 and bool(summaries))
         other = await resources.tenants.ensure(f"{service.tenant}-{int(share * 100)}", 1)
         key = await resources.api_keys.create(other.name, name="test")
         await replay(resources, then, other.partitions[0])
         async with service.client(key) as replayed:
             last = await resources.ledger.last(other.partitions[0])
             await settled_without_receipt(replayed, str(last))
+            # What was written anew counts twice in the index until it has swept; as of a position it does not.
+            its_end = str(last) if summaries else None
             mine, theirs = await asked(http, then, str(cut)), await asked(replayed, then, None)
             for what, answer in theirs.items():
                 assert mine[what] == answer, difference(what, mine[what], answer)
@@ -160,12 +169,11 @@ async def test_as_of_equals_a_replay_up_to_there(
                     one, two = await found(http, str(cut), query, mode), await found(replayed, None, query, mode)
                     assert {name: bare(shown(one[name])) for name in one} == {n: bare(shown(two[n])) for n in two}
                     if not replaced_since:
-                        ranked_alike(one, two)
+                        ranked_alike(one, await found(replayed, its_end, query, mode))
                 kept, again = await served(http, str(cut), query), await served(replayed, None, query)
                 assert {name: shown(kept[name]) for name in kept} == {name: shown(again[name]) for name in again}
                 if not replaced_since:
-                    ranked_alike(kept, again)
-                    assert list(kept) == list(again)
+                    ranked_alike(kept, await served(replayed, its_end, query))
 
 
 def ranked_alike(one: dict[str, Body], two: dict[str, Body]) -> None:
