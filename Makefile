@@ -39,7 +39,7 @@ bench: setup ## the benchmarks: JSON with ratios against floors measured in the 
 quality-entities: setup ## mentions on WNUT17 and hand-labelled events, resolution on labelled pairs
 	$(BIN)/python -m tests.quality.entities
 
-quality: setup ## retrieval quality on the development data, beside its baselines (ARGS=--ablate: what each channel adds)
+quality: setup ## retrieval quality on the development data, beside its baselines (ARGS=--ablate: what each channel adds; --consolidated: what each part of Stage 3 does)
 	$(BIN)/python -m tests.quality $(ARGS)
 
 quality-links: setup ## what the threshold of SIMILAR_TO lets through

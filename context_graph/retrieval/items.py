@@ -41,7 +41,7 @@ class Share:
 DEFAULT_SHARES: Mapping[Section, Share] = {
     "pinned": Share(0.1),
     "profile": Share(0.1, 0.25),
-    "summary": Share(0.2),
+    "summary": Share(0.0),  # a promised fifth took the place of evidence (adr/0030)
     "relevant": Share(0.5),
     "recent": Share(0.3),
 }
