@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
@@ -195,12 +195,13 @@ async def _first_start(resources: Resources) -> None:
         sys.stderr.write(f"service key of tenant {tenant.name!r}, shown only now: {key}\n")
 
 
-def services_from(resources: Resources, embedders: EmbedderPool) -> Services:
-    """The use cases over opened resources."""
-    settings = resources.settings
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
-    def now_ms() -> int:
-        return int(time.time() * 1000)
+
+def services_from(resources: Resources, embedders: EmbedderPool, now_ms: Callable[[], int] = _now_ms) -> Services:
+    """The use cases over opened resources. `now_ms`: the clock, ms UTC."""
+    settings = resources.settings
 
     async def embedder_of(tenant: TenantId) -> Embedder:
         table = await resources.generations.table(tenant)

@@ -48,7 +48,7 @@ async def context(options: Options) -> tuple[Row, ...]:
 
 async def _at_size(options: Options, count: int) -> tuple[Row, ...]:
     """Latency, throughput of eight clients, and the loop's longest stall under all that."""
-    queries = _queries(20 if options.quick else 100)
+    queries = questions(20 if options.quick else 100)
     async with open_stage() as stage:
         pool = await open_pool(stage, load_texts().sentences, 64 if options.quick else 400)
         await fill_ledger(stage, pool.workload.events(count, "c"))
@@ -208,7 +208,7 @@ def _growth(small: Row, large: Row) -> Row:
     )
 
 
-def _queries(count: int) -> list[str]:
+def questions(count: int) -> list[str]:
     """Parts of real sentences, in the forms of different intents; not the sentences the memory is made of."""
     words = [" ".join(text.split()[1:9]) for text in load_texts().sentences[1::3]]
     return [_SHAPES[number % len(_SHAPES)].format(words[number * 13 % len(words)]) for number in range(count)]
