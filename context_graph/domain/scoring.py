@@ -22,6 +22,8 @@ def strength(age_hours: float, uses: int = 0) -> float:
 
     `uses`: feedback that it helped, less feedback that it did not. Below zero it shortens S by as much, to a tenth.
     """
+    if not uses:
+        return math.exp(-max(age_hours, 0.0) / _BASE_HOURS)
     gain = math.copysign(_USE_HOURS / _BASE_HOURS * math.log1p(abs(uses)), uses)
     span = _BASE_HOURS * max(0.1, 1 + gain)
     return math.exp(-max(age_hours, 0.0) / span)

@@ -66,6 +66,7 @@ class _Prices:
         self._shape = shape
         self._count = count
         self._known: dict[str, int] = {}
+        self._shared: dict[str, dict[str, int]] = {}
 
     def of(self, item: Item) -> int:
         price = self._known.get(item.id)
@@ -75,7 +76,10 @@ class _Prices:
 
     def shared(self, item: Item) -> dict[str, int]:
         """What the item shares with its like, by name, and what it costs."""
-        return {name: self._count(text) for name, text in self._shape.shared(item)}
+        costs = self._shared.get(item.id)
+        if costs is None:
+            costs = self._shared[item.id] = {name: self._count(text) for name, text in self._shape.shared(item)}
+        return costs
 
     def about(self, item: Item) -> int:
         """The price, estimated while nobody has counted it."""
@@ -195,17 +199,15 @@ def _fold(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
 
 
 def _bonds(items: Sequence[Item]) -> list[_Bond]:
-    """Worthiest first; of equals the better rank."""
+    """Worthiest first; of equals the better rank. `items` by rank."""
     by_bond: dict[str, list[Item]] = {}
     for item in items:
         by_bond.setdefault(item.bond, []).append(item)
     bonds = []
     for name, group in by_bond.items():
-        about = sum(map(estimated, group))
-        worth = max(item.score for item in group) / about
-        bonds.append(
-            (-worth, min(item.rank for item in group), _Bond(name, tuple(group), worth, about, group[0].section))
-        )
+        first, about = group[0], sum(map(estimated, group))
+        worth = (first.score if len(group) == 1 else max(item.score for item in group)) / about
+        bonds.append((-worth, first.rank, _Bond(name, tuple(group), worth, about, first.section)))
     return [bond for _, _, bond in sorted(bonds, key=itemgetter(0, 1))]
 
 

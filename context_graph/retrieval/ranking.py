@@ -136,7 +136,7 @@ def promising(placed: Sequence[Placed], most: int) -> list[tuple[str, int]]:
     if not inside.any():
         return []
     free = np.setdiff1d(around[inside], at, assume_unique=True)
-    own = _substance(placed)[standing]
+    own = _substance(placed, _lengths(placed))[standing]
     sums = _sums_around(free, at[own > 0], own[own > 0], _SHORT)
     best = np.argsort(-np.round(sums, 9), kind="stable")[:most]  # rounded: sums may not depend on their order
     return [(names[int(to // _APART)], int(to % _APART)) for to in free[best].tolist()]
@@ -153,15 +153,15 @@ def features_of(placed: Sequence[Placed], understanding: Understanding) -> Float
         "text": np.array([p.match.text for p in placed]),
         "linked": np.array([p.match.linked for p in placed]),
         "length": _lengths(placed),
-        "question": np.array([_asks(p.document.text) for p in placed]),
+        "question": np.array([float(p.document.text.rstrip().endswith("?")) for p in placed]),
         "speaker": np.array([float(p.document.speaker.lower() in understanding.speakers) for p in placed]),
     }
-    columns |= _beside(placed)
+    columns |= _beside(placed, columns["question"])
     columns |= _sessions(placed)
     columns |= _times(placed, understanding)
     columns["answer_kind"] = _answer_kinds(placed, understanding)
     long = np.array([p.turns / (p.turns + _HALF_LENGTH) for p in placed])
-    columns["passage"] = _passages(placed, long)
+    columns["passage"] = _passages(placed, long, columns["length"])
     columns["long_passage"] = long * columns["passage"]
     columns["long_speaker"] = long * columns["speaker"]
     columns["long_length"] = long * columns["length"]
@@ -191,26 +191,20 @@ def _lengths(placed: Sequence[Placed]) -> Floats:
     return np.log1p(np.array([min(len(p.document.text), _SUBSTANTIAL) for p in placed]) / _CHARACTERS)
 
 
-def _asks(text: str) -> float:
-    return float(text.rstrip().endswith("?"))
-
-
-def _substance(placed: Sequence[Placed]) -> Floats:
+def _substance(placed: Sequence[Placed], lengths: Floats) -> Floats:
     """Own matches weighed by length: of ten nods and one sentence the passage is about the sentence."""
-    lengths = _lengths(placed)
     mean = float(lengths.mean()) or 1.0
     return np.array([p.match.own if p.place is not None else 0.0 for p in placed]) * lengths / mean
 
 
-def _beside(placed: Sequence[Placed]) -> dict[str, Floats]:
+def _beside(placed: Sequence[Placed], asking: Floats) -> dict[str, Floats]:
     """The match of the turn before, and whether that turn asks, as far as it is in the pool."""
-    at = {(p.document.session_id, p.place): p for p in placed if p.place is not None}
-
-    before = [None if p.place is None else at.get((p.document.session_id, p.place - 1)) for p in placed]
-    return {
-        "before": np.array([0.0 if p is None else p.match.own for p in before]),
-        "answers": np.array([0.0 if p is None else _asks(p.document.text) for p in before]),
-    }
+    at = {(p.document.session_id, p.place): number for number, p in enumerate(placed) if p.place is not None}
+    asked = ((p.document.session_id, p.place) for p in placed)
+    before = np.array([-1 if place is None else at.get((home, place - 1), -1) for home, place in asked], dtype=np.intp)
+    own = np.array([p.match.own for p in placed])
+    there = before >= 0
+    return {"before": np.where(there, own[before], 0.0), "answers": np.where(there, asking[before], 0.0)}
 
 
 def _sessions(placed: Sequence[Placed]) -> dict[str, Floats]:
@@ -247,11 +241,11 @@ def _answer_kinds(placed: Sequence[Placed], understanding: Understanding) -> Flo
     return np.array([float(sum(kind.search(p.document.text) is not None for kind in kinds)) for p in placed])
 
 
-def _passages(placed: Sequence[Placed], long: Floats) -> Floats:
+def _passages(placed: Sequence[Placed], long: Floats, lengths: Floats) -> Floats:
     """The mean match of the turns around, near ones counting more: a few turns in a chat, dozens in a meeting."""
     sessions = {p.document.session_id: p.turns for p in placed}
     at = _coordinates_of(placed, sessions)
-    sums = _substance(placed)
+    sums = _substance(placed, lengths)
     matching = sums > 0  # the rest adds nothing
     found = np.zeros(len(placed))
     for share, scale, whole in ((1 - long, _SHORT, _WHOLE_SHORT), (long, _LONG, _WHOLE_LONG)):
