@@ -26,6 +26,7 @@ from context_graph.store.gaps import Gaps
 from context_graph.store.generations import Generations, recipe_of
 from context_graph.store.graph import Graph
 from context_graph.store.groups import Groups
+from context_graph.store.hiding import Hiding
 from context_graph.store.history import History
 from context_graph.store.idempotency import IdempotencyKeys
 from context_graph.store.index import Index
@@ -76,14 +77,24 @@ class Resources:
         return IdempotencyKeys(self.ledger_redis, seconds, lambda: secrets.token_hex(8))
 
     @property
+    def sweeper(self) -> Sweeper:
+        """What takes away what was derived from somebody erased."""
+        return Sweeper(self.ledger_redis, self.derived_redis, self.generations)
+
+    @property
+    def hiding(self) -> Hiding:
+        """What an erasure does before it is answered."""
+        again = self.settings.delivery.again_seconds
+        return Hiding(self.erasures, self.sweeper, self.groups, self.vault.cache_seconds, again)
+
+    @property
     def eraser(self) -> Eraser:
         """What finishes erasures."""
         servers = [("ledger", self.ledger_redis)]
         if self.derived_redis is not self.ledger_redis:
             servers.append(("derived", self.derived_redis))
-        sweeper = Sweeper(self.ledger_redis, self.derived_redis, self.generations)
         return Eraser(
-            self.erasures, sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers),
+            self.erasures, self.sweeper, self.groups, self.leases, self.tenants, self.vault, tuple(servers),
             History(self.ledger_redis, self.archive), self.idempotency, self.generations,
             self.settings.delivery.again_seconds,
             None if self.archive is None else ArchivedKeys(self.ledger_redis, self.archive),

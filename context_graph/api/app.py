@@ -243,7 +243,7 @@ def services_from(resources: Resources, embedders: EmbedderPool, now_ms: Callabl
         resources=resources,
         authenticator=Authenticator(resources.api_keys, resources.tenants, settings.api, TenantId(settings.tenant)),
         ingest=ingest,
-        forgetting=Forgetting(resources.erasures, resources.vault, now_ms),
+        forgetting=Forgetting(resources.erasures, resources.vault, resources.hiding, now_ms),
         schemas=registry,
         retrieval=Retrieval(parts),
         facts=FactPages(learned),

@@ -83,7 +83,7 @@ async def _forget(request: Request, tenant: AdminTenant, subject: Subject, wait_
 def erasure_json(erasure: Erasure) -> dict[str, Any]:
     """A certificate: what was destroyed, scanned and removed; nobody's name."""
     scanned: Counter[str] = Counter()
-    removed: Counter[str] = Counter()
+    removed: Counter[str] = Counter(erasure.hidden)
     for removal in erasure.removals:
         scanned.update(removal.scanned)
         removed.update(removal.removed)

@@ -23,7 +23,6 @@ import asyncio
 import os
 import secrets
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import time
@@ -42,6 +41,7 @@ from context_graph.store.connection import RedisClient
 from context_graph.store.erasures import Erasures
 from context_graph.store.generations import Generations
 from context_graph.store.groups import Groups
+from context_graph.store.hiding import tombstones
 from context_graph.store.history import History
 from context_graph.store.idempotency import IdempotencyKeys
 from context_graph.store.leases import Lease, Leases
@@ -129,37 +129,33 @@ class Eraser:
         if erasure.subject is None:
             return erasure
         struck = await self.erasures.strike(tenant, erasure)
-        removed: Counter[str] = Counter()
-        for partition, at in _tombstones(struck).items():
+        for partition, at in tombstones(struck).items():
             if await self._behind_in(partition, at):
-                removed.update(await self.sweeper.hide(partition, Subject(erasure.kind, erasure.subject), at))
-        if not removed:
-            return struck
-        hidden = replace(struck, removals=(*struck.removals, Removal(removed=dict(removed))))
-        await self.erasures.keep(tenant, hidden)
-        return hidden
+                removed = await self.sweeper.hide(partition, Subject(erasure.kind, erasure.subject), at)
+                await self.erasures.add_hidden(tenant, struck.id, removed)
+        return struck
 
     async def _finish(
         self, tenant: Tenant, struck: Erasure, lease: Lease, stop: asyncio.Event, deadline: float
     ) -> None:
         if struck.subject is None:
             return
-        tombstones = _tombstones(struck)
+        places = tombstones(struck)
         subject = Subject(struck.kind, struck.subject)
-        behind = await self._behind(tombstones, lease, stop, deadline)
+        behind = await self._behind(places, lease, stop, deadline)
         if behind:
             await self.erasures.keep_waiting(tenant, struck, f"stages that have not passed it: {', '.join(behind)}")
             log.info("erasure_waits_for_stages", tenant=tenant.name, erasure_id=struck.id, groups=behind)
             return
         await asyncio.sleep(self.vault.cache_seconds)
         try:
-            archived = [await self._leave_archive(partition, subject, struck.id) for partition in tombstones]
+            archived = [await self._leave_archive(partition, subject, struck.id) for partition in places]
         except (ArchiveUnavailable, ArchiveDamaged) as error:
             await self.erasures.keep_waiting(tenant, struck, str(error))
             log.warning("erasure_waits_for_archive", tenant=tenant.name, erasure_id=struck.id, reason=str(error))
             return
         removals = [*struck.removals, *archived]
-        removals += [await self.sweeper.sweep(partition, subject, at) for partition, at in tombstones.items()]
+        removals += [await self.sweeper.sweep(partition, subject, at) for partition, at in places.items()]
         answers = await self.kept_answers.leave_explanations_out(tenant.name)
         removals.append(Removal(removed={"kept_explanations": answers} if answers else {}))
         await self.generations.change(tenant.name, Table.unquoted)
@@ -186,12 +182,12 @@ class Eraser:
         return Removal(scanned={"archived_key_files": done.files}, removed={"archived_keys": done.keys})
 
     async def _behind(
-        self, tombstones: dict[Partition, Position], lease: Lease, stop: asyncio.Event, deadline: float
+        self, places: dict[Partition, Position], lease: Lease, stop: asyncio.Event, deadline: float
     ) -> list[str]:
         """Groups that may still hold what was opened before the tombstones; waits a while for them to be none."""
         loop = asyncio.get_running_loop()
         while True:
-            behind = {group for at in tombstones.items() for group in await self._behind_in(*at)}
+            behind = {group for at in places.items() for group in await self._behind_in(*at)}
             if not behind or stop.is_set() or loop.time() >= deadline:
                 return sorted(behind)
             await self.leases.renew(lease)
@@ -230,7 +226,3 @@ class Eraser:
         finally:
             await self.leases.release(lease)
         log.info("archived_keys_rewrapped", partition=str(partition), files=files)
-
-
-def _tombstones(struck: Erasure) -> dict[Partition, Position]:
-    return {Partition.parse(each.partition): Position.parse(each.position) for each in struck.strikes if each.position}

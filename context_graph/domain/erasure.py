@@ -59,6 +59,8 @@ class Erasure:
     finished_at: int | None = None
     strikes: tuple[Strike, ...] = ()
     removals: tuple[Removal, ...] = ()
+    hidden: Mapping[str, int] = field(default_factory=dict)
+    """What was removed by kind ahead of the sweeps, so that no answer quotes it; counted beside the record."""
     files: Mapping[str, str] = field(default_factory=dict)
     """What became of the files of each Redis: `ledger` and, when it is another server, `derived`."""
     waits_for: str | None = None

@@ -1,7 +1,8 @@
 """The use case behind `DELETE /v1/users/{id}` and `DELETE /v1/sessions/{id}`: erase, and answer with a certificate.
 
-What makes it irrevocable is done before the first answer: the keys are destroyed. The rest (graph, index, dead letters,
-the servers' files) is finished by a worker; the caller waits for it as long as it likes and can ask again later.
+Before the first answer the keys are destroyed, which makes it irrevocable, and what answers could quote is taken away
+(`store/hiding.py`), so no read returns it any more. The rest (what else was derived, dead letters, the servers' files)
+is finished by a worker; the caller waits for it as long as it likes and can ask again later.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from context_graph.domain.event import SERVICE_SESSION
 from context_graph.domain.partition import Tenant
 from context_graph.errors import ErasureUnavailable, UnknownThing
 from context_graph.store.erasures import Erasures
+from context_graph.store.hiding import Hiding
 from context_graph.store.vault import Vault
 
 _LOOK_AGAIN = 0.05  # seconds
@@ -28,10 +30,13 @@ class Forgetting:
 
     erasures: Erasures
     vault: Vault
+    hiding: Hiding
     now_ms: Callable[[], int]
 
     async def forget(self, tenant: Tenant, subject: Subject, wait_ms: int) -> Erasure:
         """Erase, and wait up to `wait_ms` for the certificate. Erasing again returns the first erasure.
+
+        When it returns, whatever `wait_ms`, nothing answers with what was said.
 
         Raises ErasureUnavailable where nothing is sealed, StoreUnavailable.
         """
@@ -41,7 +46,8 @@ class Forgetting:
             erasure_id = f"erasure-{ULID().to_uuid7(compliant=True)}"
             asked = Erasure(erasure_id, subject.kind, "running", self.now_ms(), subject.id)
             erasure = await self.erasures.begin(tenant, asked)
-        return await self._finished(tenant, erasure, wait_ms)
+        await self.hiding.hide(tenant, await self.erasures.strike(tenant, erasure))
+        return await self._finished(tenant, await self.certificate(tenant, erasure.id), wait_ms)
 
     async def certificate(self, tenant: Tenant, erasure_id: str) -> Erasure:
         """The erasure of that id as it stands. Raises UnknownThing."""

@@ -6,8 +6,9 @@ The record is written before anything is destroyed, so that an erasure that was 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -18,6 +19,7 @@ from context_graph.store import codec
 from context_graph.store.connection import RedisClient, store_errors
 from context_graph.store.keys import PartitionKeys
 from context_graph.store.ledger import Appendable, Ledger
+from context_graph.store.sweeping import HIDDEN_KINDS
 from context_graph.store.vault import Vault
 
 _SERVICE = "context-graph"  # agent and session of the tombstones
@@ -34,8 +36,10 @@ class Erasures:
     async def get(self, tenant: Tenant, erasure_id: str) -> Erasure | None:
         """The erasure of that id as it stands, or None."""
         with store_errors("reading an erasure"):
-            raw: Any = await self._redis.hget(_keys(tenant).erasures, erasure_id)
-        return None if raw is None else _decoded(raw)
+            names = [erasure_id, *(_hidden(erasure_id, kind) for kind in HIDDEN_KINDS)]
+            raw, *counts = cast("list[bytes | None]", await self._redis.hmget(_keys(tenant).erasures, names))
+        hidden = {kind: int(count) for kind, count in zip(HIDDEN_KINDS, counts, strict=True) if count is not None}
+        return None if raw is None else replace(_decoded(raw), hidden=hidden)
 
     async def of(self, tenant: Tenant, subject: Subject) -> Erasure | None:
         """The erasure of a subject, or None when it was never erased. Raises StoreUnavailable, LedgerBehind."""
@@ -43,6 +47,14 @@ class Erasures:
             await self._ledger.check_whole(partition)
         known = await self._vault.erasure_of(_partitions(tenant, subject)[0], subject)
         return None if known is None else await self.get(tenant, known)
+
+    async def add_hidden(self, tenant: Tenant, erasure_id: str, removed: Mapping[str, int]) -> None:
+        """Count what was removed ahead of the sweep: by whoever it was, beside the record, which the sweep writes."""
+        pipe = self._redis.pipeline(transaction=True)
+        for kind, count in removed.items():
+            pipe.hincrby(_keys(tenant).erasures, _hidden(erasure_id, kind), count)
+        with store_errors("recording an erasure"):
+            await pipe.execute()
 
     async def running(self, tenant: Tenant) -> list[Erasure]:
         """Those that are not done, oldest first."""
@@ -126,8 +138,13 @@ def _keys(tenant: Tenant) -> PartitionKeys:
     return PartitionKeys(tenant.partitions[0])
 
 
+def _hidden(erasure_id: str, kind: str) -> str:
+    """The field beside an erasure's record that counts what was hidden of a kind."""
+    return f"{erasure_id}:hidden:{kind}"
+
+
 def _encoded(erasure: Erasure) -> bytes:
-    return orjson.dumps(asdict(erasure))
+    return orjson.dumps({name: value for name, value in asdict(erasure).items() if name != "hidden"})
 
 
 def _decoded(raw: bytes) -> Erasure:

@@ -116,8 +116,7 @@ class LearnedSweep:
         """
         swept = 0
         while members := await self._first(keys.facts(subject.kind, subject.id)):
-            await self._drop_facts(keys, subject, members)
-            swept += len(members)
+            swept += await self._drop_facts(keys, subject, members)
         while members := await self._first(keys.facts(f"superseded-{subject.kind}", subject.id)):
             await self._drop_ends(keys, subject, members)
         return swept
@@ -126,7 +125,7 @@ class LearnedSweep:
         found = cast("list[bytes]", await self._derived.zrange(key, 0, _PAGE - 1))
         return [member.decode() for member in found]
 
-    async def _drop_facts(self, keys: GraphKeys, subject: Subject, members: list[str]) -> None:
+    async def _drop_facts(self, keys: GraphKeys, subject: Subject, members: list[str]) -> int:
         pipe = self._derived.pipeline(transaction=False)
         for member in members:
             pipe.hgetall(keys.fact(member[_MEMBER_ID:]))
@@ -139,9 +138,11 @@ class LearnedSweep:
                 lists |= set(lists_of(learned_fact(fact_id, keys.partition.bucket, fields)))
             for of, identifier in lists:
                 drop.zrem(keys.facts(of, identifier), member)
-            drop.delete(keys.fact(fact_id))
             drop.hdel(keys.event(fact_id), "user_id")
-        await drop.execute()
+        for member in members:
+            drop.delete(keys.fact(member[_MEMBER_ID:]))
+        answers = await drop.execute()
+        return sum(answers[-len(members) :])  # another sweep may have been faster
 
     async def _drop_ends(self, keys: GraphKeys, subject: Subject, members: list[str]) -> None:
         pipe = self._derived.pipeline(transaction=False)

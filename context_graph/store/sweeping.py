@@ -43,6 +43,8 @@ from context_graph.store.sweeping_clear import ClearText
 from context_graph.store.sweeping_records import RecordSweep
 from context_graph.store.sweeping_scopes import ScopeSweep
 
+HIDDEN_KINDS = ("documents", "vectors", "attributes", "mentions", "entities", "summaries", "facts")
+"""What `Sweeper.hide` counts."""
 _PAGE = 500
 _SCAN = 2000  # keys looked at in a round trip
 
@@ -118,7 +120,7 @@ class Sweeper:
             for number in (await self._tables.read(partition.tenant)).all:
                 keys = GraphKeys(partition, number)
                 await self._sweep_quoting(partition, keys, subject, tally)
-                tally.removed["summaries"] += await self._scopes.sweep(keys, subject, fed=False)
+                tally.removed["summaries"] += await self._scopes.hide(keys, subject)
                 tally.removed["facts"] += await self._learned.sweep(keys, subject)
                 await self._drop_summaries(keys, tombstone, tally)
         return {kind: count for kind, count in sorted(tally.removed.items()) if count}

@@ -9,15 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from redis.exceptions import ResponseError
 
+from context_graph.domain.document import filter_tag
 from context_graph.domain.erasure import Subject
+from context_graph.domain.event import SERVICE_SESSION
 from context_graph.domain.stages import stages_of
 from context_graph.domain.text import SUMMARY_ID_PREFIX
+from context_graph.store import documents as fields
 from context_graph.store.connection import RedisClient
 from context_graph.store.graph import EVENT_PEOPLE, EVENT_SESSIONS
+from context_graph.store.index_state import is_missing_index
 from context_graph.store.keys import GraphKeys, PartitionKeys
 
 _SCAN = 2000
+_PAGE = 500
 _SCOPES = ("user/", "agent/", "topic/")
 _AT = 17  # characters of a member that say where
 
@@ -37,6 +43,33 @@ class ScopeSweep:
             if fed:
                 await self._show_newest(keys, scope)
         return swept
+
+    async def hide(self, keys: GraphKeys, subject: Subject) -> int:
+        """The same of those scopes that are found without a scan: by the text index, the person's and the agents'.
+
+        What is shown of a topic that was not indexed yet is left to `sweep`.
+        """
+        known = set(await self._indexed(keys)) | ({f"user/{subject.id}"} if subject.kind == "user" else set())
+        agents: Any = await self._derived.zrange(keys.registry("agent"), 0, -1)
+        known |= {f"agent/{agent.decode()}" for agent in agents}
+        return sum([await self._leave(keys, scope, subject) for scope in sorted(known)])
+
+    async def _indexed(self, keys: GraphKeys) -> list[str]:
+        """The scopes whose newest summary is in the text index: they are told in the service's own session."""
+        query = f"@{fields.KIND}:{{{filter_tag('summary')}}} @{fields.SESSION}:{{{filter_tag(SERVICE_SESSION)}}}"
+        search: Any = self._derived.execute_command
+        found: list[str] = []
+        while True:
+            page = ("LIMIT", len(found), _PAGE, "DIALECT", 2)
+            try:
+                _, *names = await search("FT.SEARCH", keys.text_index, query, "NOCONTENT", *page)
+            except ResponseError as error:
+                if is_missing_index(error):
+                    return found
+                raise
+            found += [name.decode().removeprefix(keys.document_prefix + SUMMARY_ID_PREFIX) for name in names]
+            if len(names) < _PAGE:
+                return found
 
     async def _named(self, keys: GraphKeys) -> list[str]:
         """Every scope that has summaries."""
@@ -66,8 +99,8 @@ class ScopeSweep:
         drop.zrem(keys.versions(scope), *gone)
         for name in gone:
             drop.hdel(keys.event(name[_AT:]), EVENT_PEOPLE, EVENT_SESSIONS)
-        await drop.execute()
-        return len(gone)
+        answers = await drop.execute()
+        return int(answers[-1 - len(gone)])  # another sweep may have been faster
 
     async def _show_newest(self, keys: GraphKeys, scope: str) -> None:
         pipe = self._derived.pipeline(transaction=False)

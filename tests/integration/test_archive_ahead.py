@@ -42,7 +42,7 @@ async def archive_some(resources: Resources) -> None:
     (partition,) = tenant.partitions
     people = ("nadia", "lena")
     await append(resources.ledger, partition, [told(n, user_id=people[n % 2]) for n in range(6)])
-    forgetting = Forgetting(resources.erasures, resources.vault, now_ms=lambda: 1)
+    forgetting = Forgetting(resources.erasures, resources.vault, resources.hiding, now_ms=lambda: 1)
     await forgetting.forget(tenant, Subject("user", "nadia"), 0)
     await archive_pass(resources)
 

@@ -47,7 +47,7 @@ class Archived:
     async def erase(self, person: str) -> Erasure:
         """As the API and a worker do it, with every stage caught up."""
         resources = self.resources
-        forgetting = Forgetting(resources.erasures, resources.vault, now_ms=lambda: 1)
+        forgetting = Forgetting(resources.erasures, resources.vault, resources.hiding, now_ms=lambda: 1)
         tenant = self.archiving.tenant
         erasure = await forgetting.forget(tenant, Subject("user", person), 0)
         await self.archiving.finish(resources.groups)

@@ -304,7 +304,7 @@ async def test_the_services_own_session_is_not_erased(http: httpx2.AsyncClient) 
 async def test_without_a_master_key_erasing_says_what_to_set(settings: Settings) -> None:
     async with open_resources(settings) as resources:
         tenant = await resources.tenants.ensure("acme", 1)
-        forgetting = Forgetting(resources.erasures, resources.vault, now_ms=lambda: 0)
+        forgetting = Forgetting(resources.erasures, resources.vault, resources.hiding, now_ms=lambda: 0)
         with pytest.raises(ErasureUnavailable, match="CG_VAULT__MASTER_KEY"):
             await forgetting.forget(tenant, Subject("user", "nadia"), 0)
 

@@ -99,7 +99,7 @@ async def test_an_erasure_waits_for_what_a_rebuild_holds_in_hand_and_not_for_its
         return answered(asked)
 
     server.answer = when_permitted
-    forgetting = Forgetting(resources.erasures, resources.vault, now_ms=lambda: 1_800_000_000_000)
+    forgetting = Forgetting(resources.erasures, resources.vault, resources.hiding, now_ms=lambda: 1_800_000_000_000)
     async with working(resources):
         await caught_up(resources, partition)
         begun = await resources.rebuilds.start(tenant, "never", ModelChoice(name="large", dimensions=96))

@@ -53,6 +53,12 @@ async def test_what_the_stages_made_is_what_the_ledger_leads_to_and_every_change
         await caught_up(resources, partition)
         await once(resources)  # summaries are events of the ledger, and the newest of a scope is what there is
         await caught_up(resources, partition)
+    await _says_what_was_made(resources, tenant)
+    await _names_keys_of_wrong_types(resources, tenant)
+    await _names_every_change(resources, tenant)
+
+
+async def _says_what_was_made(resources: Resources, tenant: Tenant) -> None:
     report = await report_of(resources, tenant)
     assert report["equal"] is True, report["differences"]
     assert report["ledger_counts"]["summary"] == 2
@@ -60,6 +66,32 @@ async def test_what_the_stages_made_is_what_the_ledger_leads_to_and_every_change
         kind: n for kind, n in report["ledger_counts"].items() if n
     }
 
+
+async def _names_keys_of_wrong_types(resources: Resources, tenant: Tenant) -> None:
+    [partition] = tenant.partitions
+    redis, keys = resources.derived_redis, GraphKeys(partition)
+    kinds = {name.decode().split(":")[3]: name.decode() async for name in redis.scan_iter(match=f"{keys.tag}:*")}
+    unread = {
+        "consolidated",
+        "consolidation",
+        "sessions-of",
+        "started",
+    }  # no part of the state
+    assert kinds.keys() > unread | {"vec", "doc", "event", "entity", "names", "registry", "summary", "versions"}
+    for kind in sorted(kinds.keys() - unread):
+        before = await redis.dump(kinds[kind])
+        assert before is not None
+        await redis.delete(kinds[kind])
+        await redis.set(kinds[kind], "nobody's")
+        differing = (await report_of(resources, tenant))["differences"]
+        named = {found["name"]: found["right"] for found in differing if found["kind"] == "key"}
+        assert "context-graph rebuild --promote" in named[kinds[kind].removeprefix(f"{keys.tag}:")]["remedy"], kind
+        await redis.restore(kinds[kind], 0, before, replace=True)
+    assert (await report_of(resources, tenant))["equal"] is True
+
+
+async def _names_every_change(resources: Resources, tenant: Tenant) -> None:
+    [partition] = tenant.partitions
     redis, keys = resources.derived_redis, GraphKeys(partition)
     [node] = (await resources.graph.events(partition, ["e7"])).values()
     member = node.position.sort_key + "e7"
@@ -134,36 +166,3 @@ async def test_entries_that_are_no_events_are_counted_and_hide_nothing(resources
         await caught_up(resources, partition)
         report = await report_of(resources, tenant)
     assert (report["equal"], report["events"], report["unreadable"]) == (True, 4, 2), report["differences"]
-
-
-async def test_a_key_of_a_wrong_type_is_named_whichever_it_is(
-    resources: Resources, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [partition] = tenant.partitions
-    monkeypatch.setattr("projections.compare._PAUSE", 0)
-    said = {"text": "The parcel was sent to the office in Hamburg. It has to be paid by the end of May."}
-    texts = [event(n, user_id="nadia", tool_name="refund", caused_by=[f"e{n - 1}"], payload=said) for n in range(12)]
-    await append(resources.ledger, partition, parsed(texts))
-    async with working(resources):
-        await caught_up(resources, partition)
-        await once(resources)
-        await caught_up(resources, partition)
-    redis, keys = resources.derived_redis, GraphKeys(partition)
-    kinds = {name.decode().split(":")[3]: name.decode() async for name in redis.scan_iter(match=f"{keys.tag}:*")}
-    unread = {
-        "consolidated",
-        "consolidation",
-        "sessions-of",
-        "started",
-    }  # no part of the state
-    assert kinds.keys() > unread | {"vec", "doc", "event", "entity", "names", "registry", "summary", "versions"}
-    for kind in sorted(kinds.keys() - unread):
-        before = await redis.dump(kinds[kind])
-        assert before is not None
-        await redis.delete(kinds[kind])
-        await redis.set(kinds[kind], "nobody's")
-        differing = (await report_of(resources, tenant))["differences"]
-        named = {found["name"]: found["right"] for found in differing if found["kind"] == "key"}
-        assert "context-graph rebuild --promote" in named[kinds[kind].removeprefix(f"{keys.tag}:")]["remedy"], kind
-        await redis.restore(kinds[kind], 0, before, replace=True)
-    assert (await report_of(resources, tenant))["equal"] is True
