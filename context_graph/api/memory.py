@@ -24,7 +24,7 @@ from context_graph.domain.position import Position
 from context_graph.domain.query import Intent
 from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
 from context_graph.retrieval.request import MARK_BYTES, AsOf, ContextQuery, SearchQuery, mark
-from context_graph.retrieval.service import Found
+from context_graph.retrieval.served import Found
 from context_graph.retrieval.waiting import WaitFor
 
 router = APIRouter(prefix="/v1", tags=["memory"])

@@ -14,7 +14,7 @@ from context_graph.errors import FieldProblem
 from context_graph.models.tokens import ESTIMATED
 from context_graph.retrieval.items import Item
 from context_graph.retrieval.request import AsOf, SearchQuery
-from context_graph.retrieval.service import Found, Served
+from context_graph.retrieval.served import Found, Served
 
 _MOST_DROPPED = 50  # items left out that are listed one by one; all are counted
 

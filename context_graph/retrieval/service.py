@@ -8,10 +8,8 @@ receipt event.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,17 +17,17 @@ import structlog
 from ulid import ULID
 
 from context_graph.domain.event import EventId, SessionId
-from context_graph.domain.filters import Filters
 from context_graph.domain.partition import Tenant
-from context_graph.domain.query import Intent, Understanding, understand
+from context_graph.domain.query import Understanding, understand
 from context_graph.errors import ConfigurationError, StoreUnavailable
 from context_graph.models.tokens import Counters, EstimatedCounter, TokenCounter
 from context_graph.observability.metrics import Metrics
 from context_graph.resolution.entities import Entities
 from context_graph.retrieval import context as assembly
+from context_graph.retrieval.asking import Asking
 from context_graph.retrieval.candidates import Candidates
 from context_graph.retrieval.communities import Communities
-from context_graph.retrieval.deadline import CUT, Cut, Deadline
+from context_graph.retrieval.deadline import CUT, Deadline
 from context_graph.retrieval.fact_edges import FactEdges
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
@@ -45,11 +43,11 @@ from context_graph.retrieval.profile import Profile
 from context_graph.retrieval.query_vectors import EmbedderOf, QueryVectors
 from context_graph.retrieval.receipts import people_of, receipt_of
 from context_graph.retrieval.related_sessions import RelatedSessions
-from context_graph.retrieval.render import FORMATS, Content
+from context_graph.retrieval.render import FORMATS
 from context_graph.retrieval.request import AsOf, ContextQuery, SearchQuery, mark, scope
 from context_graph.retrieval.same_things import SameThings
-from context_graph.retrieval.together import together
-from context_graph.retrieval.waiting import Passed, Waiting
+from context_graph.retrieval.served import Found, Served, Timings
+from context_graph.retrieval.waiting import Waiting
 from context_graph.settings import RetrievalSettings
 from context_graph.store import codec
 from context_graph.store.generations import Generations
@@ -62,62 +60,15 @@ from context_graph.store.queries import Searcher
 from context_graph.store.receipts import ReceiptIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 log = structlog.get_logger(__name__)
 
 _SEEDS = 8  # best candidates that are named as such
-_SPEAKERS = 200  # latest agents that a query is looked through for
 _FINDING, _PACKING = 0.8, 0.7  # of the deadline, and of what finding leaves of it
 _MUCH_TEXT = 100_000  # characters whose tokens take a thread: some 20 ms
 _TAIL_EVENTS = 40  # newest events of the session that may become its recent tail
 _POOL_FOR_PAGES = 5  # times the page: what a search ranks, and pages through
-
-
-@dataclass(slots=True)
-class Timings:
-    """Milliseconds per step."""
-
-    steps: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.steps[name] = round((time.perf_counter() - began) * 1000, 3)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A working memory as served, with how it came about."""
-
-    receipt_id: str | None
-    content: Content | None
-    packed: Packed
-    query: ContextQuery
-    understanding: Understanding
-    seeds: Sequence[str]
-    timings: Mapping[str, float]
-    passed: Passed
-    """Which stages had not passed `min_position`."""
-    truncated: Sequence[str] = ()
-    """What the deadline cut, and what did not answer."""
-    recallable: Sequence[str] = ()
-    """Sessions of what was served of which more is forgotten, and can be brought back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A page of search results; `more` says that another page may follow. `passed` as in Served."""
-
-    results: Sequence[Candidate]
-    more: bool
-    passed: Passed
-    depth: int
-    """How many of each channel were asked for: the next page must ask for as many to rank alike."""
-    truncated: Sequence[str] = ()
 
 
 _Gathered: TypeAlias = tuple[list[Candidate], list[Candidate], list[Candidate], list[Candidate]]
@@ -154,6 +105,7 @@ class Retrieval:
         self._candidates = Candidates(parts.searcher, parts.index, parts.graph, self._turn)
         self._lineage = LineageWalk(parts.neighbours, parts.index)
         self._same_things = SameThings(parts.entities, parts.neighbours)
+        self._asking = Asking(parts.graph, self._candidates, self._same_things, parts.settings.candidates)
         self.communities = Communities(
             parts.graph, parts.neighbours.timelines, parts.neighbours, parts.ledger, self._same_things
         )
@@ -176,8 +128,8 @@ class Retrieval:
             deadline = self._deadline()
             finding = deadline.part(_FINDING)  # the rest is for packing and for the receipt
             with timings.step("understand"):
-                plainly = self._asked(tenant, query, scope(query), understand(query.query, query.intents))
-                ask = await finding.within(self._ask(tenant, query, finding.cut), plainly, "understand")
+                plainly = self._asking.plainly(tenant, query, scope(query), understand(query.query, query.intents))
+                ask = await finding.within(self._asking.context(tenant, query, finding.cut), plainly, "understand")
             nothing: _Gathered = ([], [], [], [])
             gathering = self._gather(tenant, query, ask, timings, finding)
             found, tail, known, pinned = await finding.within(gathering, nothing, "candidates")
@@ -219,7 +171,7 @@ class Retrieval:
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
         beside = query.mode == "hybrid"
         plainly = Ask(understand(query.query), query.filters, query.as_of, depth, beside=beside)
-        ask = await deadline.within(self._search_ask(tenant, query, plainly, deadline.cut), plainly, "understand")
+        ask = await deadline.within(self._asking.search(tenant, query, plainly, deadline.cut), plainly, "understand")
         vector = self._vectors.for_search(tenant.name, query.mode, ask.understanding.subject, deadline)
         finding = self._candidates.find(tenant, ask, vector=vector, use_text=query.mode != "semantic")
         found = await deadline.within(finding, [], "candidates")
@@ -231,7 +183,7 @@ class Retrieval:
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:
         """What a context would be chosen from, for those who fit and measure the ranking."""
-        ask = await self._ask(tenant, query, self._deadline().cut)
+        ask = await self._asking.context(tenant, query, self._deadline().cut)
         vector = partial(self._vectors.of, tenant.name, ask.understanding.subject)
         return ask.understanding, await self._candidates.pool(tenant, ask, vector=vector)
 
@@ -270,43 +222,6 @@ class Retrieval:
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._parts.settings.deadline_ms)
-
-    async def _ask(self, tenant: Tenant, query: ContextQuery, cut: Cut) -> Ask:
-        filters = await self._same_things.widened(scope(query), tenant, query.as_of, cut)
-        understanding = await self._understood(tenant, query.query, filters, query.as_of, query.intents)
-        return self._asked(tenant, query, filters, understanding)
-
-    async def _search_ask(self, tenant: Tenant, query: SearchQuery, plainly: Ask, cut: Cut) -> Ask:
-        """As it was asked plainly, with all names of entities, and knowing who speaks."""
-        filters = await self._same_things.widened(query.filters, tenant, query.as_of, cut)
-        understanding = await self._understood(tenant, query.query, filters, query.as_of)
-        return replace(plainly, understanding=understanding, filters=filters)
-
-    def _asked(self, tenant: Tenant, query: ContextQuery, filters: Filters, understanding: Understanding) -> Ask:
-        limit = self._parts.settings.candidates
-        opinions = query.as_of is None and tenant.buckets == 1
-        return Ask(understanding, filters, query.as_of, limit, query.max_depth, query.max_nodes, opinions=opinions)
-
-    async def _understood(
-        self,
-        tenant: Tenant,
-        text: str,
-        filters: Filters,
-        as_of: AsOf | None,
-        intents: Mapping[Intent, float] | None = None,
-    ) -> Understanding:
-        """What the query asks, knowing who speaks in the scope."""
-        recent = await together(
-            [self._parts.graph.registry(partition, "agent", limit=_SPEAKERS) for partition in tenant.partitions]
-        )
-        known = dict.fromkeys(name for names in recent for name, _ in names)
-        understanding = understand(text, intents, known)
-        if not understanding.speakers:
-            return understanding
-        named = [name for name in known if name.lower() in understanding.speakers]
-        asked = Ask(understanding, filters, as_of, 1)
-        within = await self._candidates.speakers(tenant.partitions, asked, named)
-        return understanding if len(within) == len(named) else understand(text, intents, within)
 
     async def _gather(
         self, tenant: Tenant, query: ContextQuery, ask: Ask, timings: Timings, deadline: Deadline
