@@ -47,7 +47,9 @@ def forgetting(resources: Resources, graph: Graph) -> ForgettingHandler:
     """Stage 1 of a generation, which keeps of forgotten events no more than where they stand."""
     forgotten = Forgotten(resources.derived_redis, graph)
     inner = Projection(graph, resources.vault)
-    return ForgettingHandler(inner, forgotten, resources.ledger, forgotten.remove_nodes, spares=False)
+    return ForgettingHandler(
+        inner, forgotten, resources.ledger, forgotten.remove_nodes, spares=False, settle_places=forgotten.settle_places
+    )
 
 
 async def project(resources: Resources, stop: asyncio.Event) -> None:

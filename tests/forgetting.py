@@ -91,15 +91,17 @@ async def derive(
             await stage.handle(partition, found[start : start + 500])
 
 
-def decided(events: Sequence[LedgerEvent], *, forgotten: bool, occurred_at: int, after: str = "") -> Envelope:
+def decided(
+    events: Sequence[LedgerEvent], *, forgotten: bool, occurred_at: int, after: str = "", places: bool = False
+) -> Envelope:
     """A decision about the stretch from the first to the last of these events of a session, which are in order."""
-    places = [place_of(event) for event in events]
-    stretch = Stretch(places[0], places[-1], max(place.order for place in places))
+    stands = [place_of(event) for event in events]
+    stretch = Stretch(stands[0], stands[-1], max(place.order for place in stands))
     members = [Member(event.envelope.event_id, place_of(event)) for event in events]
     first = events[0]
     return decision_event(
         forgotten, first.position.bucket, first.envelope.session_id, [stretch], members,
-        occurred_at=occurred_at, after=after,
+        occurred_at=occurred_at, after=after, places=places,
     )  # fmt: skip
 
 

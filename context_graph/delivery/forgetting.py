@@ -18,7 +18,7 @@ from context_graph.domain.event import SUMMARY_TYPE, LedgerEvent
 from context_graph.domain.forgetting import Decision, Decisions, Place, decision_of
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
-from context_graph.store.forgotten import Forgotten, Places
+from context_graph.store.forgotten import Forgotten, Move, Places
 from context_graph.store.ledger import Ledger
 
 _NONE = Decisions()
@@ -53,6 +53,8 @@ class ForgettingHandler:
     spares: bool
     remove_summaries: Callable[[Partition, Mapping[str, str]], Awaitable[None]] | None = None
     """Takes away the summaries of sessions up to a sort key; None: the stage keeps what it has of summaries."""
+    settle_places: Callable[[Partition, Iterable[Move]], Awaitable[None]] | None = None
+    """Has forgotten events stand on the timelines of their sessions, or not; None: the stage has no timelines."""
 
     async def handle(self, partition: Partition, events: Sequence[LedgerEvent]) -> None:
         """Handle the batch, whole. Raises what the stage's handler raises, and StoreUnavailable."""
@@ -77,6 +79,8 @@ class ForgettingHandler:
             gone = {i: one for i, one in touched.items() if one.is_forgotten(known)}
             back = [touched[i].place for i in (listed | removed) & (touched.keys() - gone.keys())]
             await self._remove(partition, gone)
+            if self.settle_places is not None:
+                await self.settle_places(partition, _moves(gone, known))
             await self._again(partition, back)
             removed |= gone.keys()
             acted_by = known
@@ -95,6 +99,13 @@ class ForgettingHandler:
         ids = [Position.of_sort_key(partition.bucket, order).stream_id for order in sorted(p.order for p in places)]
         for start in range(0, len(ids), _READ):
             await self.inner.handle(partition, await self.ledger.at(partition, ids[start : start + _READ]))
+
+
+def _moves(gone: Mapping[str, Touched], known: Mapping[str, Decisions]) -> list[Move]:
+    return [
+        Move(one.session_id, event_id, one.place, known[one.session_id].placeless(one.place))
+        for event_id, one in gone.items()
+    ]
 
 
 def place_of(event: LedgerEvent) -> Place:

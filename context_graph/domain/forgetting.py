@@ -56,6 +56,10 @@ class Stretch:
         """Whether an event of the session that stands there belongs to it."""
         return self.first <= place <= self.last and place.order <= self.through
 
+    def contains(self, other: Stretch) -> bool:
+        """Whether it holds whatever the other holds."""
+        return self.first <= other.first and other.last <= self.last and other.through <= self.through
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -80,6 +84,17 @@ class Decision:
     members: tuple[Member, ...] = ()
     summaries_through: str = ""
     """Not about events but about the session's summaries up to that sort key; its members are these."""
+    places: bool = False
+    """The events leave the timeline of their session too: nothing is left of it in graph and index."""
+
+    def overrules(self, other: Decision) -> bool:
+        """Whether an older decision says nothing any more beside this one, about all of a session."""
+        return (
+            self.places
+            and other.order < self.order
+            and other.summaries_through <= self.summaries_through
+            and all(any(mine.contains(its) for mine in self.stretches) for its in other.stretches)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,11 @@ class Decisions:
         decision = self.deciding(place)
         return decision is not None and decision.forgotten
 
+    def placeless(self, place: Place) -> bool:
+        """Whether the event that stands there has left the timeline of its session too."""
+        decision = self.deciding(place)
+        return decision is not None and decision.forgotten and decision.places
+
     def deciding_summary(self, order: str) -> Decision | None:
         """The newest one about the session's summary with that sort key: one for a summary holds for older ones too."""
         return next((d for d in self.known if order <= d.summaries_through), None)
@@ -146,6 +166,11 @@ def decisions(known: Iterable[Decision]) -> Decisions:
     return Decisions(tuple(sorted(known, key=lambda decision: decision.order, reverse=True)))
 
 
+def standing(known: Sequence[Decision]) -> list[Decision]:
+    """Those of a session that still say something. Which these are does not depend on when the others were dropped."""
+    return [one for one in known if not any(other.overrules(one) for other in known)]
+
+
 def decision_of(event: LedgerEvent) -> Decision | None:
     """The decision in an event, None when it holds none. Raises PermanentError when it is misshapen."""
     if event.envelope.event_type not in (FORGOTTEN_TYPE, RECALLED_TYPE) or not event.envelope.is_derived:
@@ -166,6 +191,7 @@ def decision_of(event: LedgerEvent) -> Decision | None:
                 Member(event_id, Place(ms, _order(bucket, position))) for event_id, position, ms in payload["events"]
             ),
             summaries_through=_order(bucket, payload["summaries_through"]) if "summaries_through" in payload else "",
+            places=payload.get("places") is True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PermanentError(f"{event.envelope.event_id!r} decides about no stretch: {error!r}") from error
@@ -226,16 +252,20 @@ def decision_event(
     said: dict[str, JsonValue] | None = None,
     after: str = "",
     summaries_through: str = "",
+    places: bool = False,
 ) -> Envelope:
     """The event that decides about stretches. The same stretches after the same decision (`after`) have the same id.
 
-    `said`: what else its payload says (reason, policy, counts). `summaries_through`: see `Decision`.
+    `said`: what else its payload says (reason, policy, counts). `summaries_through`, `places`: see `Decision`.
     """
     kind = FORGOTTEN_TYPE if forgotten else RECALLED_TYPE
     identity = "\x00".join((session_id, after, *(f"{s.first}{s.last}{s.through}" for s in stretches)))
     if summaries_through:
         identity += f"\x00summaries {summaries_through}"
         said = {"summaries_through": str(Position.of_sort_key(bucket, summaries_through)), **(said or {})}
+    if places:
+        identity += "\x00places"
+        said = {"places": True, **(said or {})}
     return Envelope(
         event_id=EventId(f"{kind.partition('.')[2]}-{blake2b(identity.encode(), digest_size=16).hexdigest()}"),
         event_type=kind,

@@ -72,7 +72,12 @@ CATALOGUE: tuple[Row, ...] = (
     Row("cg_facts_refused", "counter", "Facts of the model's answers that did not stand", ("partition", "reason")),
     Row("cg_llm_answers_refused", "counter", "Answers refused: to ask again, given up", ("partition", "of", "outcome")),
     Row("cg_events_by_tier", "gauge", "Events as the last pass of forgetting found them", ("partition", "tier")),
-    Row("cg_forgotten_events", "gauge", "Events out of graph and index, as the last pass found it", ("partition",)),
+    Row(
+        "cg_forgotten_events",
+        "gauge",
+        "Events out of graph and index, of sessions still listed, at the last pass",
+        ("partition",),
+    ),
     Row("cg_reflection_triggers", "counter", "Passes begun because enough was new", ("partition",)),
     Row("cg_consolidation_passes", "counter", "Passes over a partition, slices of long ones each", ("partition",)),
     Row("cg_consolidation_seconds", "counter", "Time spent in them", ("partition",)),

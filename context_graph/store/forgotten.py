@@ -10,21 +10,22 @@ them put the same. What a stage removes is what it wrote:
 
 Of a session's summary that is forgotten, document and vector go; its node stays, and leads to what it says.
 
-What stays is the way back: the timeline of its session (its table of contents, what consolidation reads), what appears
-in a session, in which sessions a person does (erasure goes by that), feedback, and the names of agents, people and
-tools. An entity goes with its last mention; what was decided about its names stays.
+What stays is the way back: the timeline of its session (its table of contents, what consolidation reads) until a
+decision says that all of the session goes, what appears in a session, in which sessions a person does (erasure goes by
+that), feedback, and the names of agents, people and tools. An entity goes with its last mention; what was decided about
+its names stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from context_graph.domain.event import cited_among
-from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions, split_pin
+from context_graph.domain.forgetting import Decision, Decisions, Place, Stretch, decisions, split_pin, standing
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.domain.text import SUMMARY_ID_PREFIX, session_scope
@@ -35,8 +36,19 @@ from context_graph.store.graph import EVENT_FIELDS, Graph
 
 _NUMBERS = 8  # of a stretch, in a row
 
+_MEMBERS = 1000  # that a script takes from a timeline at once
+
 Places = Mapping[str, Place]
 """Event id -> where it stands."""
+
+
+class Move(NamedTuple):
+    """A forgotten event and the timeline of its session: it leaves it, or stands there."""
+
+    session_id: str
+    event_id: str
+    place: Place
+    leaves: bool
 
 
 class Forgotten:
@@ -48,15 +60,27 @@ class Forgotten:
         scripts = files("context_graph.store").joinpath("lua")
         self._drop = redis.register_script(scripts.joinpath("drop_if_older.lua").read_text())
         self._forget_node = redis.register_script(scripts.joinpath("forget_node.lua").read_text())
+        self._forget_places = redis.register_script(scripts.joinpath("forget_places.lua").read_text())
         self._forget_mentions = redis.register_script(scripts.joinpath("forget_mentions.lua").read_text())
 
     async def put(self, partition: Partition, known: Iterable[Decision]) -> None:
-        """Keep decisions; one round trip."""
-        keys = await self._graph.keys(partition)
+        """Keep decisions; one round trip, two more for sessions of which all is forgotten, whose older ones go.
+
+        Whoever puts last of two sees both, so that what is overruled goes in any order of arrival.
+        """
+        keys, sessions = await self._graph.keys(partition), set[str]()
         pipe = self._redis.pipeline(transaction=False)
         for decision in known:
+            sessions.add(decision.session_id)
             pipe.hset(keys.forgotten(decision.session_id), decision.order, decision_row(decision))
         with store_errors("keeping what is forgotten"):
+            await pipe.execute()
+        for session_id, there in (await self.of(partition, sorted(sessions))).items():
+            kept = {decision.order for decision in standing(there.known)}
+            overruled = [decision.order for decision in there.known if decision.order not in kept]
+            if overruled:
+                pipe.hdel(keys.forgotten(session_id), *overruled)
+        with store_errors("dropping decisions that are overruled"):
             await pipe.execute()
 
     async def of(self, partition: Partition, sessions: Sequence[str]) -> dict[str, Decisions]:
@@ -123,6 +147,30 @@ class Forgotten:
             if places:
                 await pipe.execute()
 
+    async def settle_places(self, partition: Partition, moves: Iterable[Move]) -> None:
+        """Stage 1's part too: whether forgotten events stand on the timelines of their sessions.
+
+        A session without any is not listed, and what passes remember of it goes.
+        """
+        keys = await self._graph.keys(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        leaving: dict[str, list[str]] = {}
+        for move in moves:
+            member = move.place.order + move.event_id
+            if move.leaves:
+                leaving.setdefault(move.session_id, []).append(member)
+            else:
+                pipe.zadd(keys.timeline("session", move.session_id), {member: move.place.occurred_at})
+                pipe.zadd(keys.registry("session"), {move.session_id: move.place.occurred_at}, gt=True)
+        for session_id, members in leaving.items():
+            touched = [keys.timeline("session", session_id), keys.registry("session")]
+            touched += [keys.retention(session_id), keys.consolidated(session_id)]
+            for start in range(0, len(members), _MEMBERS):
+                args = [session_id, *members[start : start + _MEMBERS]]
+                await self._forget_places(keys=touched, args=args, client=pipe)
+        with store_errors("forgetting places"):
+            await pipe.execute()
+
     async def remove_documents(self, partition: Partition, places: Places) -> None:
         """The indexing's part."""
         keys = await self._graph.keys(partition)
@@ -167,16 +215,20 @@ class Forgotten:
 
 def decision_row(decision: Decision) -> bytes:
     """What is stored of a decision beside its order: the events that it lists are left out."""
-    of_summaries = (decision.summaries_through,) if decision.summaries_through else ()
-    return orjson.dumps([int(decision.forgotten), decision.at, _packed(decision.stretches), *of_summaries])
+    more: list[str | int] = [decision.summaries_through] if decision.summaries_through or decision.places else []
+    if decision.places:
+        more.append(1)
+    return orjson.dumps([int(decision.forgotten), decision.at, _packed(decision.stretches), *more])
 
 
 def decision_of_row(session_id: str, order: str, row: bytes) -> Decision:
     """The inverse of `decision_row`, but for the events that the decision lists."""
-    forgotten, at, stretches, *of_summaries = orjson.loads(row)
+    said: Any = orjson.loads(row)
+    forgotten, at, stretches = said[:3]
+    through = said[3] if len(said) > 3 else ""
     old = bool(stretches) and isinstance(stretches[0], list)
     cut = tuple(_of_version_4(*one) for one in stretches) if old else _unpacked(stretches)
-    return Decision(session_id, order, bool(forgotten), at, cut, summaries_through="".join(of_summaries))
+    return Decision(session_id, order, bool(forgotten), at, cut, summaries_through=through, places=len(said) > 4)
 
 
 def _of_version_4(first_at: int, first: str, last_at: int, last: str, through: str) -> Stretch:

@@ -111,7 +111,10 @@ class Searcher:
     ) -> dict[str, float]:
         """The `limit` documents that match the terms best and satisfy the filters: id to BM25 score (0 and up).
 
-        Of a large index without filters only the rarer words are asked for (`store/common_words.py`).
+        Scores are the index's: words of documents that are gone count in them until its garbage collection (every 30 s
+        once 100 have gone), their lengths beyond it. So they are not those of a rebuilt index; as of a position
+        (`queries_then.py`) they are. Of a large index without filters only the rarer words are asked for
+        (`store/common_words.py`).
         """
         if not terms:
             return {}

@@ -157,10 +157,10 @@ class Sweeper:
         else:
             sessions: Any = await self._derived.zrange(keys.sessions_of(subject.id), 0, -1)
             tally.sessions |= {session.decode() for session in sessions}  # forgotten events do not name theirs any more
-            forgotten = await self._clear.forgotten_of(keys, subject.id, sorted(tally.sessions))
-            for position in forgotten:
-                tally.touch(position)
-            tally.in_clear |= forgotten
+        touched, in_clear = await self._clear.forgotten_of(keys, subject, sorted(tally.sessions))
+        for position in touched:
+            tally.touch(position)
+        tally.in_clear |= in_clear
         await self._by_timeline(partition, keys, subject, tally)
         for index, prefix in (
             (keys.text_index, keys.document_prefix),

@@ -1,7 +1,8 @@
 """What an erasure cannot make unreadable: events from before sealing was on, whose bytes stay in the stream.
 
 Everything hides them, so they are only counted, for the certificate. An event on the subject's timeline is found by
-that; one that is forgotten has left its person's timeline, and is found by the sessions which that person is in.
+that; one that is forgotten may have left the timelines of its person and of its session, and is found by the ledger's
+list of the sessions that the subject is or was in.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from context_graph.domain.graph import split_member
+from context_graph.domain.erasure import Subject
+from context_graph.domain.event import Envelope
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.store import codec, sealing
@@ -23,26 +25,34 @@ class ClearText:
     """Counts in any partition; `ledger` and `derived` may be the same server."""
 
     def __init__(self, ledger: RedisClient, derived: RedisClient) -> None:
-        self._ledger = ledger
+        self._ledger: Any = ledger
         self._derived: Any = derived
 
     async def among(self, partition: Partition, positions: Sequence[Position]) -> set[Position]:
         """Those of these events that are in the clear; one round trip."""
         return {position for position, _ in await self._read(partition, positions)}
 
-    async def forgotten_of(self, keys: GraphKeys, user_id: str, sessions: Sequence[str]) -> set[Position]:
-        """The events about a person, in the clear, of those of these sessions of which something is forgotten."""
-        found: set[Position] = set()
+    async def forgotten_of(
+        self, keys: GraphKeys, subject: Subject, sessions: Sequence[str]
+    ) -> tuple[set[Position], set[Position]]:
+        """The subject's events of those of these sessions of which something is forgotten; those in the clear.
+
+        Of a person's only those in the clear: whom a sealed one is about nobody can say. Of a session's all, sealed
+        summaries too.
+        """
+        touched, found = set[Position](), set[Position]()
         for session_id in sessions:
             if not await self._derived.exists(keys.forgotten(session_id)):
                 continue
-            timeline, start = keys.timeline("session", session_id), 0
-            while members := cast("list[bytes]", await self._derived.zrange(timeline, start, start + _PAGE - 1)):
-                start += len(members)
-                positions = [split_member(keys.partition.bucket, member.decode())[0] for member in members]
+            events, start = PartitionKeys(keys.partition).session_events(session_id), 0
+            while ids := cast("list[bytes]", await self._ledger.lrange(events, start, start + _PAGE - 1)):
+                start += len(ids)
+                positions = [Position.of_stream_id(keys.partition.bucket, stream_id.decode()) for stream_id in ids]
                 clear = await self._read(keys.partition, positions)
-                found |= {position for position, body in clear if codec.decode(body).user_id == user_id}
-        return found
+                found |= {position for position, body in clear if _is_of(codec.decode(body), subject)}
+                if subject.kind == "session":
+                    touched |= {*positions} - {position for position, _ in clear}
+        return touched | found, found
 
     async def _read(self, partition: Partition, positions: Sequence[Position]) -> list[tuple[Position, bytes]]:
         pipe = self._ledger.pipeline(transaction=False)
@@ -55,6 +65,10 @@ class ClearText:
             for body in _bodies(entries)
             if not sealing.is_sealed(body)
         ]
+
+
+def _is_of(envelope: Envelope, subject: Subject) -> bool:
+    return not envelope.is_derived and (subject.kind == "session" or envelope.user_id == subject.id)
 
 
 def _bodies(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[bytes]:

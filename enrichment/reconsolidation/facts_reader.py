@@ -12,7 +12,7 @@ from typing import Any
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import LedgerEvent
-from context_graph.domain.forgetting import Decisions
+from context_graph.domain.forgetting import Decisions, Member
 from context_graph.domain.partition import Partition
 from context_graph.domain.position import Position
 from context_graph.domain.stages import stages_of
@@ -74,15 +74,22 @@ class FactsReader:
         of_summary = known.deciding_summary(order) if order else None
         times = [max(event.place.occurred_at, known.recalled_at(event.place) or 0) for event in held]
         covered = summary is not None and await self._covers(summary, session_id, held)
+        summary_gone = of_summary is not None and of_summary.forgotten
+        left = tuple(Member(event.event_id, event.place) for event in held)
         return SessionFacts(
             session_id=session_id,
             episodes=cut_like(there, [event.event_id for event in held], _firsts(summary)),
             summary=summary.envelope.event_id if covered and summary is not None else None,
             decided=known.known[0].order if known.known else "",
             gone=len(held) - len(there),
-            summary_gone=of_summary is not None and of_summary.forgotten,
+            summary_gone=summary_gone,
+            left=left if covered and summary_gone and not there else (),
             newest=max([*times, 0 if of_summary is None or of_summary.forgotten else of_summary.at]),
         )
+
+    def has_passed(self, position: Position) -> bool:
+        """Whether every stage has, as they were when this was made."""
+        return all(state.has_passed(position) for state in self._states)
 
     async def _summary(self, session_id: str) -> LedgerEvent | None:
         """The newest summary of a session as the ledger has it, one that can be read."""
@@ -96,7 +103,7 @@ class FactsReader:
         """Whether it read every event of the session, names the sources of each sentence, and nothing is on its way."""
         last = max(event.place.order for event in held)
         newest = Position.of_sort_key(self._partition.bucket, last)
-        if session_id in self._held or not all(state.has_passed(newest) for state in self._states):
+        if session_id in self._held or not self.has_passed(newest):
             return False
         covers: Any = summary.envelope.payload.get("covers") if isinstance(summary.envelope.payload, dict) else None
         if not isinstance(covers, dict) or not all(_sentences(summary)) or not _sentences(summary):

@@ -65,6 +65,8 @@ class SessionFacts:
     summary_gone: bool = False
     newest: int = 0
     """When its newest event occurred, or it was last recalled, ms UTC."""
+    left: tuple[Member, ...] = ()
+    """All events of a session of which nothing is left in graph and index, its summary neither; else none."""
 
     def rests(self, policy: ForgettingPolicy, now: int) -> int:
         """Since when nothing is left of it but what stays of what is forgotten; -1 when its summary must be found."""
@@ -118,6 +120,8 @@ class ForgettingPlan:
     tiers: Counter[str] = field(default_factory=Counter)
     summaries: list[str] = field(default_factory=list)
     """Sessions whose summary leaves the index."""
+    left: list[str] = field(default_factory=list)
+    """Sessions of which nothing was left, and that leave the lists."""
 
     @property
     def events(self) -> int:

@@ -18,7 +18,7 @@ import structlog
 from context_graph.bootstrap import Resources
 from context_graph.delivery.recalling import Recalling
 from context_graph.domain.event import Envelope
-from context_graph.domain.forgetting import Decisions, Place
+from context_graph.domain.forgetting import Decisions, Member, Place
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
 from context_graph.domain.retention import TIERS, ForgettingPolicy
@@ -39,7 +39,7 @@ from enrichment.reconsolidation.forgetting import (
     plan_forgetting,
     room_of,
 )
-from enrichment.reconsolidation.old_summaries import Resting, decision_about, leaving
+from enrichment.reconsolidation.old_summaries import Resting, decision_about, decisions_about_all, leaving
 from enrichment.reconsolidation.telling import most_telling
 
 LEASE = "forgetting"
@@ -68,6 +68,7 @@ class Forgot:
             return "" if self.off else "forgetting busy elsewhere"
         events, sessions = self.plan.events, len(self.plan.chosen)
         left = f"{len(self.plan.summaries):,} summaries left the index, " if self.plan.summaries else ""
+        left += f"{len(self.plan.left):,} sessions left whole, " if self.plan.left else ""
         return f"{events:,} events of {sessions:,} sessions forgotten, {left}{self.unchanged:,} sessions not looked at"
 
 
@@ -111,9 +112,11 @@ class _Pass:
         self._pinned: set[str] = set()
         self._share = policy.keep_share
         self._resting: list[Resting] = []
+        self._left: dict[str, tuple[Member, ...]] = {}
 
     async def run(self, stop: asyncio.Event) -> Forgot:
         self._pinned = await self._forgotten.pinned(self._partition)
+        self._began = await self._resources.ledger.last(self._partition)
         self._reading = await FactsReader.at_now(self._resources, self._partition, self._pinned)
         if self._lease is not None:
             await self._bring_pinned_back()
@@ -132,6 +135,7 @@ class _Pass:
                     tiers += await self._decide(due[start : start + _TOGETHER], done)
         if not stop.is_set():
             await self._leave(done)
+            await self._leave_whole(done)
         if self._lease is not None and not stop.is_set():
             await self._store.tell(self._partition, {tier: tiers[tier] for tier in (*TIERS, "forgotten")})
         if not done.off:
@@ -164,6 +168,8 @@ class _Pass:
         done.plan.tiers += plan.tiers
         for look in looks:
             self._rest(look, facts[look.session_id].rests(self._policy, self._now))
+            if left := facts[look.session_id].left:
+                self._left[look.session_id] = left
         if self._lease is not None:
             for choice in plan.chosen:
                 done.appended += await self._append(choice.decisions(self._partition.bucket, self._policy))
@@ -196,6 +202,23 @@ class _Pass:
                 if not summary.erased
             ]
             done.appended += await self._append(made)
+
+    async def _leave_whole(self, done: Forgot) -> None:
+        """Sessions of which nothing is left: the places of their events, unless something else was decided meanwhile.
+
+        It would be overruled. So every stage has passed what was in the ledger when the pass began.
+        """
+        done.plan.left += self._left
+        if self._lease is None or not self._left or self._began is None:
+            return
+        reading = await FactsReader.at_now(self._resources, self._partition, self._pinned)
+        if not reading.has_passed(self._began):
+            return
+        for session_id, events in self._left.items():
+            known = (await self._forgotten.of(self._partition, [session_id])).get(session_id, _NONE)
+            if all(known.forgotten(event.place) for event in events):
+                made = decisions_about_all(self._partition, session_id, events, self._policy, known.known[0].order)
+                done.appended += await self._append(list(made))
 
     def _mark(self, look: Look, facts: SessionFacts, chosen: bool) -> Mark:
         tiers = Counter[str]({"forgotten": facts.gone})

@@ -4,15 +4,19 @@ A session rests when nothing is left of it but what stays of what is forgotten, 
 summaries of such sessions the policy's `keep_summaries` are found in a partition; beyond them the least valuable go:
 those that helped least and of these the oldest. What goes is a decision in the ledger as for events, and comes back
 with the recall of its session.
+
+Of a session whose summary has gone, and of which no event is left, the timeline goes as well: by a decision about all
+of it, which overrules those before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from context_graph.domain.event import Envelope, LedgerEvent
-from context_graph.domain.forgetting import Decisions, Member, Place, decision_event
+from context_graph.domain.forgetting import MOST_EVENTS, Decisions, Member, Place, Stretch, decision_event
+from context_graph.domain.partition import Partition
 from context_graph.domain.retention import ForgettingPolicy, value_of
 
 _IMPORTANCE = 5  # of every summary: what tells them apart is age and use
@@ -53,3 +57,23 @@ def decision_about(summary: LedgerEvent, policy: ForgettingPolicy, known: Decisi
         after=known.known[0].order if known.known else "",
         summaries_through=order,
     )  # fmt: skip
+
+
+def decisions_about_all(
+    partition: Partition, session_id: str, events: Sequence[Member], policy: ForgettingPolicy, decided: str
+) -> Iterator[Envelope]:
+    """What to append about a session of which nothing is left. `events`: all of them in order; `decided`: as above."""
+    for start in range(0, len(events), MOST_EVENTS):
+        members = events[start : start + MOST_EVENTS]
+        places = [member.place for member in members]
+        yield decision_event(
+            True, partition.bucket, session_id,
+            [Stretch(places[0], places[-1], max(place.order for place in places))], members,
+            occurred_at=max(place.occurred_at for place in places),
+            said={
+                "reason": "nothing is left of the session",
+                "policy_version": policy.version,
+                "counts": {"events": len(members), "stretches": 1},
+            },
+            after=decided, places=True,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A simulated half year with and without forgetting, and with a bound on old summaries too:
+"""A simulated half year with and without forgetting, with a bound on old summaries too, and with tight ones:
 `python -m tests.quality.long_life [days]`.
 
 One LoCoMo session a day in turn, told anew under that day's date; every ten days a pass of summaries and forgetting, by
@@ -62,6 +62,7 @@ POLICY = ForgettingPolicy(
     keep_share=0.5, keep_most=1200,
 )  # fmt: skip
 BOUNDED = replace(POLICY, keep_summaries=60)
+TIGHT = replace(POLICY, hot_days=2, warm_days=5, forget_after_days=10, keep_share=0.0, keep_summaries=5)
 _EVERY = 10  # days between passes
 _MONTH = 30  # days
 _BEST = 20
@@ -162,7 +163,8 @@ async def _read(resources: Resources, partition: Partition, day: int) -> Reading
 async def _collected(resources: Resources, partition: Partition) -> None:
     """Let the index's garbage collection run, which a simulated day leaves no time for (it runs every 30 s).
 
-    Until it has, words of what is gone still count in the scores of BM25: that alone cost a fifth of what is found.
+    Until it has, words of what is gone still count in the scores of BM25 (`test_scores_after_forgetting.py`): the same
+    index found 0.332 before it and 0.418 after it. It runs only when 100 documents have gone.
     """
     index = GraphKeys(partition).text_index
     redis: Any = resources.derived_redis
@@ -274,9 +276,9 @@ Life = tuple[list[Reading], tuple[float, float], Asked]
 
 
 async def compared(days: int) -> dict[str, Life]:
-    """Without and with forgetting, each on a Redis of its own."""
+    """Without and with forgetting, by several policies, each on a Redis of its own."""
     found: dict[str, Life] = {}
-    for name, policy in (("without", ForgettingPolicy()), ("with", POLICY), ("bounded", BOUNDED)):
+    for name, policy in (("without", ForgettingPolicy()), ("with", POLICY), ("bounded", BOUNDED), ("tight", TIGHT)):
         with tempfile.TemporaryDirectory() as folder:
             async with embedded_redis(Path(folder)) as server:
                 settings = Settings(redis_url=SecretStr(server.url), data_dir=Path(folder))
