@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 
 from context_graph.domain.event import Envelope
-from context_graph.domain.text import searchable
+from context_graph.domain.text import Searchable, searchable
 
 _BY_SEGMENT = {
     "decision": 8,
@@ -58,12 +58,12 @@ _SMALL_TALK = re.compile(
 )
 
 
-def importance_of(envelope: Envelope) -> int:
-    """1 to 10, by the table above."""
+def importance_of(envelope: Envelope, found: Searchable | None = None) -> int:
+    """1 to 10, by the table above. `found`: what of the event is searched, where it is known."""
     if envelope.importance_hint is not None:
         return min(max(envelope.importance_hint, 1), 10)
     segments = envelope.event_type.split(".")
-    text = searchable(envelope).text
+    text = (found or searchable(envelope)).text
     score = _by_type(segments) + _by_outcome(envelope, segments, text) + _by_text(text, is_tool=segments[0] == "tool")
     return min(max(score, 1), 10)
 

@@ -11,7 +11,7 @@ from itertools import combinations
 from context_graph.domain.document import Document
 from context_graph.domain.event import ENTITY_MERGE_TYPE, ENTITY_SPLIT_TYPE, LedgerEvent
 from context_graph.domain.partition import Partition
-from context_graph.domain.text import document_of, indexed
+from context_graph.domain.text import document_of, indexed, searchable
 from context_graph.errors import PermanentError
 from context_graph.store.entities import EntityDecision
 from context_graph.store.index import Index
@@ -20,11 +20,8 @@ from enrichment.importance import importance_of
 
 def documents_of(events: Sequence[LedgerEvent]) -> list[Document]:
     """The documents of the events that are searched, in order; of an erased one nothing is."""
-    return [
-        document_of(event, importance_of(event.envelope))
-        for event in events
-        if indexed(event.envelope) and not event.erased
-    ]
+    spoken = [(e, searchable(e.envelope)) for e in events if indexed(e.envelope) and not e.erased]
+    return [document_of(event, importance_of(event.envelope, found), found) for event, found in spoken]
 
 
 def decisions_of(events: Sequence[LedgerEvent]) -> list[EntityDecision]:

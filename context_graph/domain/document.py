@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -78,6 +79,7 @@ class Enrichment:
     """Digest of all that mentions follow from; empty where they are not to be taken over."""
 
 
+@lru_cache(8192)  # types, sessions, people and names come again and again: nine of an event, most of them known
 def filter_tag(value: str) -> str:
     """8 letters, digits and `_` for a filter value (BLAKE2b, 6 bytes): the only form in which it reaches the index.
 

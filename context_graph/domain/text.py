@@ -111,10 +111,13 @@ def _rest(text: str) -> str:
     return text[head - LONGEST_WORD : len(text) - tail + LONGEST_WORD][:MAX_WORDS]
 
 
-def document_of(event: LedgerEvent, importance: int) -> Document:
-    """The document of an event. A summary's id is that of its scope, so that a newer one takes an older one's place."""
+def document_of(event: LedgerEvent, importance: int, found: Searchable | None = None) -> Document:
+    """The document of an event. A summary's id is that of its scope, so that a newer one takes an older one's place.
+
+    `found`: what of the event is searched, where it is known.
+    """
     envelope = event.envelope
-    found = searchable(envelope)
+    found = found or searchable(envelope)
     is_summary = envelope.event_type == SUMMARY_TYPE
     kinds: dict[str, DocumentKind] = {SUMMARY_TYPE: "summary", FACT_TYPE: "fact"}
     return Document(
