@@ -19,7 +19,7 @@ State = dict[str, dict[str, str]]
 
 _STAGE_ONE_KEYS = (
     "event:", "effects:", "summary:", "timeline:", "registry:", "session:", "started", "receipts:", "versions:",
-    "feedback:", "sessions-of:", "pins", "pin-decisions", "fact:", "facts:", "superseded:",
+    "feedback:", "opined", "sessions-of:", "pins", "pin-decisions", "fact:", "facts:", "superseded:",
 )  # fmt: skip
 _STAGE_TWO_FIELDS = {"entities", "mentions"}
 

@@ -135,14 +135,14 @@ class Forgotten:
             for (event_id, place), (agent, tool, user, causes) in zip(places.items(), answers, strict=True):
                 if agent is None:
                     continue  # not there, or taken already
-                touched = [keys.event(event_id), keys.timeline("agent", agent.decode())]
+                touched = [keys.event(event_id), keys.opined, keys.timeline("agent", agent.decode())]
                 named = (("tool", tool), ("user", user))
                 touched += (keys.timeline(kind, name.decode()) for kind, name in named if name is not None)
                 named_causes: list[str] = orjson.loads(causes or b"[]")
                 touched += (keys.effects(cause) for cause in named_causes)
                 cited = cited_among(named_causes)
                 touched += map(keys.feedback, cited)
-                args: list[str | int] = [place.order + event_id, len(cited), *EVENT_FIELDS]
+                args: list[str | int] = [place.order + event_id, len(cited), *cited, *EVENT_FIELDS]
                 await self._forget_node(keys=touched, args=args, client=pipe)
             if places:
                 await pipe.execute()

@@ -50,7 +50,8 @@ class GraphRecords:
             pipe.zadd(keys.pin_decisions, dict.fromkeys(sorted(delta.pin_decisions), 0))
         for event_id, opinions in delta.opinions.items():
             said = sorted((opinion.origin_id, opinion.position.sort_key, opinion.verdict) for opinion in opinions)
-            await self._opine(keys=[keys.feedback(event_id)], args=[part for row in said for part in row], client=pipe)
+            args = [event_id, *(part for row in said for part in row)]
+            await self._opine(keys=[keys.feedback(event_id), keys.opined], args=args, client=pipe)
 
 
 def _order(position: Position) -> int:

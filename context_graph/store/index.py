@@ -277,7 +277,7 @@ class Index:
             return [], []
         keys = await self.keys(partition)
         prefixes = [keys.document_prefix, keys.vector_prefix + "0:", keys.timeline("session", ""), keys.event("")]
-        prefixes += [keys.effects(""), keys.feedback("")]
+        prefixes += [keys.effects(""), keys.feedback(""), keys.opined]
         arguments = [
             *("1" if wanted else "0" for wanted in (what.entities, what.linked, what.opinions)),
             *_TURN_FIELDS,

@@ -239,6 +239,11 @@ class GraphKeys:
         """Opinions on an event: `uses`, and receipt (or citing event) and position -> verdict."""
         return f"{self.tag}:feedback:{event_id}"
 
+    @property
+    def opined(self) -> str:
+        """Events that anybody has an opinion on: where nobody has, no question reads any."""
+        return f"{self.tag}:opined"
+
     # what was learned: facts and preferences
     def fact(self, fact_id: str) -> str:
         """A fact: `at` (sort key), and the rest as JSON."""
@@ -368,26 +373,21 @@ CATALOGUE: tuple[KeyPattern, ...] = (
     KeyPattern(_P + r":replication-mark", "string", "ledger", "for ever"),
     KeyPattern(_G + r":event:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":entity:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":(names|decisions)", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":(names|decisions|started|opined|pin-decisions)", "zset", "derived", "the generation"),
     KeyPattern(_G + r":summary:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":episodes:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":timeline:(session|agent|user|tool|entity):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":effects:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":registry:(session|agent|user|tool|entity)", "zset", "derived", "the generation"),
     KeyPattern(_G + r":session:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":started", "zset", "derived", "the generation"),
     KeyPattern(_G + r":receipts:(event|session|agent|user):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":versions:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":feedback:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":fact:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":facts:(all|event|same|subject|superseded-by):.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":facts:(superseded-)?(user|session):.+", "zset", "derived", "the generation"),
-    KeyPattern(_G + r":superseded:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":forgotten:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":retention:.+", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":consolidation", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":pins", "hash", "derived", "the generation"),
-    KeyPattern(_G + r":pin-decisions", "zset", "derived", "the generation"),
+    KeyPattern(_G + r":(superseded|forgotten|retention):.+", "hash", "derived", "the generation"),
+    KeyPattern(_G + r":(pins|consolidation)", "hash", "derived", "the generation"),
     KeyPattern(_G + r":sessions-of:.+", "zset", "derived", "the generation"),
     KeyPattern(_G + r":doc:.+", "hash", "derived", "the generation"),
     KeyPattern(_G + r":vec:\d+:.+", "hash", "derived", "the generation"),

@@ -69,7 +69,8 @@ class RecordSweep:
             judged = {receipt_id: orjson.loads(causes) for receipt_id, causes in found if causes is not None}
             for receipt_id, ids in judged.items():
                 for event_id in ids:
-                    await self._withdraw(keys=[keys.feedback(event_id)], args=[receipt_id], client=pipe)
+                    judging = [keys.feedback(event_id), keys.opined]
+                    await self._withdraw(keys=judging, args=[receipt_id, event_id], client=pipe)
             await pipe.execute()
             receipt_ids, number = list(judged), number + 1
 
@@ -78,7 +79,8 @@ class RecordSweep:
         pipe = self._derived.pipeline(transaction=False)
         for event_id, others in cited.items():
             for other in others:
-                await self._withdraw(keys=[keys.feedback(other)], args=[event_id], client=pipe)
+                judging = [keys.feedback(other), keys.opined]
+                await self._withdraw(keys=judging, args=[event_id, other], client=pipe)
         await pipe.execute()
 
     async def _leave_sessions(self, keys: GraphKeys, subject: Subject, sessions: Iterable[str]) -> None:

@@ -2,7 +2,8 @@
 -- round trip. The whole neighbourhood is on one hash tag, so that keys may be made here.
 --
 -- KEYS: 1 the prefix of document hashes, 2 of first vectors' hashes, 3 of sessions' timelines, 4 of event hashes
---       (prefixes, not keys: which documents stand at a place is known only here), 5 of effects, 6 of feedback
+--       (prefixes, not keys: which documents stand at a place is known only here), 5 of effects, 6 of feedback;
+--       7 the set of events with any feedback
 -- ARGV: 1 whether entities are wanted ('1'), 2 causes and effects of all ('1') or of tools' calls and results alone,
 --       3 opinions, 4-8 the fields that hold text, speaker, description, version (the position's sort key) and, of the
 --       vector's hash, entities; 9 most effects of one event, 10 most other halves, 11 number of ids, 12 number of known
@@ -11,8 +12,9 @@
 --       {id, text, speaker, meta, entities, place or -1, turns of the session, causes, effects as timeline members,
 --        how much oftener it was said to have helped than not}
 --       and the same of the results of calls and the calls of results in the first list that are neither there nor known
-local doc_prefix, vec_prefix, timelines, events, effects, feedback = unpack(KEYS)
-local entities, linked, opinions = ARGV[1] == '1', ARGV[2] == '1', ARGV[3] == '1'
+local doc_prefix, vec_prefix, timelines, events, effects, feedback, opined = unpack(KEYS)
+local entities, linked = ARGV[1] == '1', ARGV[2] == '1'
+local opinions = ARGV[3] == '1' and redis.call('EXISTS', opined) == 1
 local most_effects, most_halves = tonumber(ARGV[9]) - 1, tonumber(ARGV[10])
 local first_known = 13 + tonumber(ARGV[11])
 local first_place = first_known + tonumber(ARGV[12])

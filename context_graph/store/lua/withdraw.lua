@@ -1,5 +1,5 @@
 -- What an erased receipt or a citing event that is gone said of an event is taken back, as if it had never been.
--- KEYS: 1 hash   ARGV: receipt or citing event
+-- KEYS: 1 hash, 2 set of events with any   ARGV: receipt or citing event, event that it was about
 local newest = redis.call('HGET', KEYS[1], 'of:' .. ARGV[1])
 if not newest then
   return 0
@@ -13,5 +13,6 @@ redis.call('HDEL', KEYS[1], 'of:' .. ARGV[1])
 redis.call('HINCRBY', KEYS[1], 'uses', -(tonumber(string.sub(newest, 18)) or 0))
 if redis.call('HLEN', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[2], ARGV[2])
 end
 return 1
