@@ -35,6 +35,7 @@ _MOST_PEOPLE = 3  # a name that more people's events mention is nobody's secret
 _STEPS = 2
 _MANY = 200  # names whose clusters are found off the event loop
 _SCANNED = 1000  # names one request reads for a query
+_MEANING_SECONDS = 3.0  # for the vectors of names; an embedder that hangs must not take a read's whole deadline
 _REST_SECONDS = 5.0  # for which an embedder that did not answer is not asked about names
 _SERVICE_SESSION = SessionId("context-graph")
 log = structlog.get_logger(__name__)
@@ -242,10 +243,19 @@ class Entities:
         if not breaker.lets_through():
             return None, False
         try:
-            vectors = await (await self._embedder_of(tenant.name)).embed(forms)
-        except (ModelUnavailable, ConfigurationError) as error:
+            async with asyncio.timeout(_MEANING_SECONDS):
+                vectors = await (await self._embedder_of(tenant.name)).embed(forms)
+        except asyncio.CancelledError:  # a deadline from outside: the next one need not wait for the same
             breaker.failed()
-            log.warning("names_not_embedded", tenant=tenant.name, names=len(forms), reason=str(error))
+            raise
+        except (ModelUnavailable, ConfigurationError, TimeoutError) as error:
+            breaker.failed()
+            log.warning(
+                "names_not_embedded",
+                tenant=tenant.name,
+                names=len(forms),
+                reason=str(error) or "it did not answer in time",
+            )
             return None, False
         breaker.succeeded()
         row = {form: number for number, form in enumerate(forms)}

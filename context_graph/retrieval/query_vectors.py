@@ -76,12 +76,27 @@ class QueryVectors:
             log.warning("query_not_embedded", tenant=tenant, reason=str(error))
             deadline.cut("vectors: this generation's embedding model is not here")
         except TimeoutError:
-            self._metrics.not_embedded.labels("late").inc()
+            self._late(tenant)
             deadline.cut(f"{CUT}: vectors")
         return None
+
+    async def or_fail(self, tenant: TenantId, text: str, deadline: Deadline) -> bytes | None:
+        """Where nothing but meaning was asked for. Raises ModelUnavailable, also when it does not come in time."""
+        try:
+            async with asyncio.timeout(deadline.left * _FOR_THE_MODEL):
+                return await self.of(tenant, text)
+        except TimeoutError as error:
+            self._late(tenant)
+            raise ModelUnavailable("the embedder did not answer within the deadline") from error
+
+    def _late(self, tenant: TenantId) -> None:
+        """One that hangs is left alone for a while, like one that is away."""
+        self._metrics.not_embedded.labels("late").inc()
+        self._breakers[tenant].failed()
 
     def for_search(self, tenant: TenantId, mode: str, text: str, deadline: Deadline) -> VectorOf | None:
         """As the mode of a search has it; None: by words alone."""
         if mode == "keyword":
             return None
-        return partial(self.of, tenant, text) if mode == "semantic" else partial(self.in_time, tenant, text, deadline)
+        embed = self.or_fail if mode == "semantic" else self.in_time
+        return partial(embed, tenant, text, deadline)

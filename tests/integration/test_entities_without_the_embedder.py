@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,29 @@ async def test_names_are_read_while_the_embedder_is_away_and_joined_by_meaning_w
                 assert await airlines(http) == (2, True)
                 for meta in await answers_about_airlines(http):
                     assert (meta["complete"], meta["truncated"]) == (True, [])
+
+
+async def test_an_embedder_that_hangs_costs_a_read_seconds_once_and_hides_nothing_that_words_find(
+    tmp_path: Path,
+) -> None:
+    patient = EmbeddingSettings(provider="http", timeout_seconds=60, retries=0)
+    with embedding_server() as server:
+        async with (
+            own_redis(tmp_path, embedding=patient.model_copy(update={"url": server.url})) as settings,
+            own_service(settings) as (http, _),
+        ):
+            await settled(http, await post_all(http, ALIKE))
+            server.slow = threading.Event()
+            try:
+                async with asyncio.timeout(20):  # the server would hold each of them for 30 s
+                    assert await airlines(http) == (1, False)
+                    assert await found(http, "org:larkfield airlines", "Graz") == {"c1"}
+                    for meta in await answers_about_airlines(http):
+                        assert meta["complete"] is False
+                    by_meaning = {"query": "airlines", "mode": "semantic"}
+                    assert (await http.post("/v1/search", json=by_meaning)).status_code == 503
+            finally:
+                server.slow.set()
 
 
 async def airlines(http: httpx2.AsyncClient) -> tuple[int, bool]:
