@@ -6,7 +6,7 @@ finite numbers. A server that is away, overloaded, slow or talks nonsense is Mod
 waits out while events are found by their text; one that refuses us is ConfigurationError, which no retry mends.
 
 Our own server says which model it has by the digest of its file, so vectors of a local model and those of a server that
-has the same one are the same. Of other servers no more is known than the name they are asked by.
+has the same one are the same. Of other servers no more is known than the name that their answers give.
 """
 
 from __future__ import annotations
@@ -76,8 +76,11 @@ class RemoteEmbedder:
         return vectors
 
     def _identity(self, named: str) -> str:
-        """A name with a digest behind our model's, as `worker embedder` has it, says which file it is."""
-        return named if named.startswith(f"{self._settings.model.rpartition('/')[2]}/") else self._unasked
+        """The model that an answer names; with a digest behind ours, as `worker embedder` has it, that very file."""
+        model, provider = self._unasked.split("/")
+        if named.startswith(f"{model}/"):
+            return named
+        return f"{named.rpartition('/')[2] or model}/{provider}"
 
     def _checked(self, data: Any, count: int) -> Vectors:
         """The vectors in the order asked, of length 1. Raises ModelUnavailable for what is no answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from context_graph.bootstrap import Resources
 from context_graph.domain.event import TenantId
 from context_graph.domain.filters import NO_FILTERS
 from context_graph.domain.partition import Partition
-from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavailable
 from context_graph.models.opening import open_embedder
 from context_graph.settings import EmbeddingSettings, Settings
 from context_graph.store.queries import Searcher
@@ -91,7 +91,24 @@ async def test_vectors_come_in_the_order_of_the_texts(server: EmbeddingServer, t
     np.testing.assert_allclose(vectors, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), rtol=1e-5)
     assert max(len(asked["input"]) for asked in server.requests) <= 32
     assert server.headers[0]["authorization"] == "Bearer k"
-    assert embedder.model_id == "all-MiniLM-L6-v2/http"
+    assert embedder.model_id == "scripted/http"
+
+
+async def test_another_model_behind_the_same_url_is_another_identity(server: EmbeddingServer, tmp_path: Path) -> None:
+    def named(model: str) -> Callable[[dict[str, Any]], Any]:
+        return lambda asked: (200, right(asked)[1] | {"model": model})
+
+    async with open_embedder(remote(server.url), tmp_path) as embedder:
+        for told, identity in (
+            ("big/model-a", "model-a/http"),
+            ("model-b", "model-b/http"),
+            ("", "all-MiniLM-L6-v2/http"),
+        ):
+            server.answer = named(told)
+            assert await embedder.identify(anew=True) == identity
+        server.answer = named("model-b")
+        with pytest.raises(ModelMissing, match="model-b/http: their vectors do not compare"):
+            await embedder.embed(["a"])
 
 
 async def test_what_may_pass_is_tried_again(server: EmbeddingServer, tmp_path: Path) -> None:
