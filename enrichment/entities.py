@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from context_graph.domain.amounts import AMOUNT, plain_amount
 from context_graph.domain.document import Document, Mention
 from enrichment.entity_rules import ANYWHERE, BESIDE_CODE, IN_CODE, Rule, code_lines
 from enrichment.gazetteer import is_given, known_label, known_names, looks_like_a_name
@@ -49,6 +50,7 @@ _CALENDAR = re.compile(
     r"\b(?:\d{4}-\d\d|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|(?:19|20)\d\d\b)", re.IGNORECASE
 )
 _CURRENCY = re.compile(r"[$€£¥]|\b(?:dollars?|euros?|pounds?|cents?|bucks|usd|eur|gbp|chf|jpy)\b", re.IGNORECASE)
+_AMOUNT = re.compile(AMOUNT)
 _ACRONYM = re.compile(r"[A-Z]{2,5}")
 _MARKUP = re.compile(r"[{}\[\]|<>=*_#@\\/\n\0]")
 _LEADING = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
@@ -83,7 +85,7 @@ def find_mentions(
     agent_id: str | None = None,
     role: str = "said",
 ) -> tuple[Mention, ...]:
-    """The names in `text`, in order, without overlaps, at most MAX_MENTIONS.
+    """The names in `text`, in order, without overlaps, the first MAX_MENTIONS of them, whatever their labels.
 
     `spans` are the recogniser's; `tool_name` and `agent_id` are names known from the envelope, found where the text
     has them. `role` is that of names in this text which stand behind no key (`origin: JFK` has the role `origin`).
@@ -102,10 +104,8 @@ def find_mentions(
     for source in sources:
         for mention in source:
             taken.add(mention)
-            if len(taken.mentions) >= MAX_MENTIONS:
-                break
-    found = sorted(taken.mentions[:MAX_MENTIONS], key=lambda mention: mention.start)
-    return tuple(replace(mention, role=_role(mention, text, role)) for mention in found)
+    found = sorted(taken.mentions, key=lambda mention: mention.start)
+    return tuple(replace(mention, role=_role(mention, text, role)) for mention in found[:MAX_MENTIONS])
 
 
 def role_in(document: Document) -> str:
@@ -141,11 +141,11 @@ class _Taken:
 def entity_id(label: str, name: str) -> str:
     """`label:normalised name`: compatibility form, case folded, one space between words.
 
-    Of money the thousands separators go, of a symbol the `()` of its call.
+    Of money the thousands separators go and the decimal mark is a point, of a symbol the `()` of its call goes.
     """
     folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
     if label == "money":
-        folded = folded.replace(",", "")
+        folded = _AMOUNT.sub(lambda amount: plain_amount(amount.group()), folded)
     return f"{label}:{folded.removesuffix('()') if label == 'symbol' else folded}"
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from context_graph.domain.amounts import AMOUNT, AMOUNT_IN_ONE_WORD
 from enrichment.known_names import AIRPORTS
 
 
@@ -23,6 +24,20 @@ class Rule:
     pattern: re.Pattern[str]
 
 
+# Letters and digits that a name in ASCII may not touch: Latin ones, with their marks. Kana, han and hangul stand right
+# beside a name, without a blank, and are no part of it; so `\b` and `\w` would lose the name or swallow the text.
+_WORD = r"0-9A-Za-z_\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u1e00-\u1eff"
+_BEGIN = rf"(?<![{_WORD}])"
+_END = rf"(?![{_WORD}])"
+# What ends a URL: blanks, brackets, quotes, and the letters and punctuation of scripts that put no blank behind it.
+# The price is a URL that has such letters itself; percent-encoded and in Punycode, as programs write it, it has none.
+_NO_URL = (
+    r"\s<>\"'`\])}|\u00ab\u00bb\u2018-\u201f\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3000-\u9fff\ua960-\ua97f"
+    r"\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
+)
+_SCALE = rf"(?:\s?(?:k|K|m|M|bn|B|million|billion){_END})?"
+_CURRENCY = r"(?:USD|EUR|GBP|CHF|JPY)"
+_UNIT = rf"(?:(?:{_CURRENCY}|dollars?|euros?|pounds?){_END}|[$€£¥]{_END})"
 _FILE_TYPES = (
     "py|pyi|js|jsx|ts|tsx|mjs|json|ndjson|jsonl|ya?ml|toml|ini|cfg|conf|env|md|rst|txt|csv|tsv|html?|css|scss|sql|sh|"
     "go|rs|java|kt|rb|php|c|h|cc|cpp|hpp|cs|swift|lua|xml|lock|log|pdf|png|jpe?g|svg|gif|zip|gz|tar|whl|ipynb|proto"
@@ -44,14 +59,26 @@ _PERSON_KEY = r"(?i:(?:first|last|full|middle|given|family) name|surname|custome
 _CODE_PLACE = r"(?i:origin|destination|departure airport|arrival airport|departs from|arrives at)"
 
 ANYWHERE: tuple[Rule, ...] = (
-    Rule("url", re.compile(r"\b(?:https?|ftp|wss?|redis|s3)://[^\s<>\"'`\])}|]+[^\s<>\"'`\])}|.,;:!?]")),
-    Rule("date", re.compile(r"(?<![\w-])(?:19|20)\d\d-[01]\d-[0-3]\d(?![\d-])")),
+    Rule("url", re.compile(rf"{_BEGIN}(?:https?|ftp|wss?|redis|s3)://[^{_NO_URL}]+[^{_NO_URL}.,;:!?]")),
+    Rule("date", re.compile(rf"(?<![{_WORD}-])(?:19|20)\d\d-[01]\d-[0-3]\d(?![\d-])")),
     Rule("date", re.compile(rf"\b{_MONTH}\.? {_DAY}(?:,? (?:19|20)\d\d)?(?![\w:])")),
     Rule("date", re.compile(rf"(?<![\w.:]){_DAY} (?:of )?{_MONTH}\b\.?(?:,? (?:19|20)\d\d\b)?")),
     Rule("date", re.compile(rf"\b{_MONTH} (?:19|20)\d\d\b")),
-    Rule("email", re.compile(r"\b[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b")),
-    Rule("id", re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")),
-    Rule("host", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d{2,5})?(?![\w.]\d)")),
+    Rule(
+        "email",
+        re.compile(rf"{_BEGIN}[A-Za-z0-9][{_WORD}.+-]{{0,63}}@(?:[A-Za-z0-9-]{{1,63}}\.){{1,6}}[A-Za-z]{{2,24}}{_END}"),
+    ),
+    # Before hosts, versions and ids, which have forms of amounts: 1.234.567 EUR. One pattern, so the left one of two
+    # amounts has the currency between them: 20 € 30 €.
+    Rule(
+        "money",
+        re.compile(
+            rf"[$£¥]\s?{AMOUNT_IN_ONE_WORD}{_SCALE}|(?:€|{_BEGIN}{_CURRENCY})\s?{AMOUNT}{_SCALE}|"
+            rf"{_BEGIN}(?<![0-9][.,'’]){AMOUNT}{_SCALE}\s?{_UNIT}"
+        ),
+    ),
+    Rule("id", re.compile(rf"{_BEGIN}[0-9a-fA-F]{{8}}-(?:[0-9a-fA-F]{{4}}-){{3}}[0-9a-fA-F]{{12}}{_END}")),
+    Rule("host", re.compile(rf"(?<![{_WORD}.])\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::\d{{2,5}})?(?![{_WORD}.]\d)")),
     Rule(
         "path",
         re.compile(
@@ -62,31 +89,51 @@ ANYWHERE: tuple[Rule, ...] = (
     Rule("path", re.compile(rf"(?<![\w/.@-])[\w-]+(?:\.[\w-]+)*\.(?:{_FILE_TYPES})(?![\w(]|\.\w)")),
     Rule(
         "error",
-        re.compile(r"\b(?:[a-z]\w{0,40}\.){0,6}[A-Z][A-Za-z0-9]{0,60}(?:Error|Exception|Warning|Failure|Fault)\b"),
+        re.compile(
+            rf"{_BEGIN}(?:[a-z]\w{{0,40}}\.){{0,6}}[A-Z][A-Za-z0-9]{{0,60}}"
+            rf"(?:Error|Exception|Warning|Failure|Fault){_END}"
+        ),
     ),
-    Rule("error", re.compile(r"\bE(?:NOENT|ACCES|PERM|EXIST|PIPE|TIMEDOUT|NOTFOUND|INVAL|RESOLVE|AI_AGAIN)\b")),
-    Rule("error", re.compile(r"\b(?:ECONN|EADDR|ENOT|ERR_)[A-Z0-9_]{3,}\b")),
     Rule(
-        "error", re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*(?:ERROR|FAILED|DENIED|TIMEOUT|NOT_FOUND|INVALID|EXCEEDED)\b")
+        "error",
+        re.compile(rf"{_BEGIN}E(?:NOENT|ACCES|PERM|EXIST|PIPE|TIMEDOUT|NOTFOUND|INVAL|RESOLVE|AI_AGAIN){_END}"),
     ),
-    Rule("error", re.compile(r"\b(?P<name>(?:HTTP|(?i:status(?:\s+code)?|error(?:\s+code)?))[ :=/]{1,2}[45]\d\d)\b")),
+    Rule("error", re.compile(rf"{_BEGIN}(?:ECONN|EADDR|ENOT|ERR_)[A-Z0-9_]{{3,}}{_END}")),
+    Rule(
+        "error",
+        re.compile(
+            rf"{_BEGIN}[A-Z][A-Z0-9]*_[A-Z0-9_]*"
+            rf"(?:ERROR|FAILED|DENIED|TIMEOUT|NOT_FOUND|INVALID|EXCEEDED){_END}"
+        ),
+    ),
+    Rule(
+        "error",
+        re.compile(
+            rf"{_BEGIN}(?P<name>(?:HTTP|(?i:status(?:\s+code)?|error(?:\s+code)?))[ :=/]{{1,2}}[45]\d\d){_END}"
+        ),
+    ),
     # What compilers, linters and databases number their complaints with: `C0114: Missing docstring`, `ORA-00942: …`.
-    Rule("error", re.compile(r"(?<![\w-])[A-Z]{1,4}-?\d{3,5}(?=: [A-Za-z])")),
-    Rule("error", re.compile(r"\bSIG(?:KILL|TERM|SEGV|ABRT|INT|HUP|BUS|FPE|ILL|PIPE)\b")),
-    Rule("id", re.compile(r"\bCVE-\d{4}-\d{4,}\b")),
-    Rule("id", re.compile(r"(?<![\w&])#(?P<name>[A-Za-z]{0,4}\d{2,})\b")),
-    Rule("id", re.compile(r"(?<![\w-])[a-z]{1,40}(?:[_-][a-z]{1,40}){0,6}[_-]\d{3,}\b")),
-    Rule("id", re.compile(r"\b(?!(?:UTF|ISO|SHA|MD|BASE|COVID|RFC|HTTP|INT|UINT|FLOAT)-?\d)[A-Z]{2,8}-?\d{2,12}\b")),
-    Rule("id", re.compile(r"\b(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z0-9]{6,8}\b")),
+    Rule("error", re.compile(rf"(?<![{_WORD}-])[A-Z]{{1,4}}-?\d{{3,5}}(?=: [A-Za-z])")),
+    Rule("error", re.compile(rf"{_BEGIN}SIG(?:KILL|TERM|SEGV|ABRT|INT|HUP|BUS|FPE|ILL|PIPE){_END}")),
+    Rule("id", re.compile(rf"{_BEGIN}CVE-\d{{4}}-\d{{4,}}{_END}")),
+    Rule("id", re.compile(rf"(?<![{_WORD}&])#(?P<name>[A-Za-z]{{0,4}}\d{{2,}}){_END}")),
+    Rule("id", re.compile(rf"(?<![{_WORD}-])[a-z]{{1,40}}(?:[_-][a-z]{{1,40}}){{0,6}}[_-]\d{{3,}}{_END}")),
     Rule(
         "id",
-        re.compile(rf"\b{_THING}(?:\s+(?i:id|number|code|no\.?|ref))?\s*(?i:is|:|=|\()?\s+(?P<name>[A-Z0-9]{{6}})\b"),
+        re.compile(
+            rf"{_BEGIN}(?!(?:UTF|ISO|SHA|MD|BASE|COVID|RFC|HTTP|INT|UINT|FLOAT)-?\d)"
+            rf"[A-Z]{{2,8}}-?\d{{2,12}}(?:-\d{{1,12}}){{0,6}}{_END}"
+        ),
     ),
-    Rule("id", re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b")),
-    Rule("version", re.compile(r"(?<![\w.])v?\d+\.\d+\.\d+(?:[-+][A-Za-z][\w.]*)?(?![\w.]*\d)|\bv\d+(?:\.\d+)+\b")),
-    Rule("money", re.compile(r"[$€£¥]\s?\d[\d,]*(?:\.\d+)?(?:\s?(?:k|m|bn|million|billion)\b)?")),
-    Rule("money", re.compile(r"\b\d[\d,]*(?:\.\d+)?\s?(?:USD|EUR|GBP|CHF|dollars|euros|pounds)\b")),
-    Rule("id", re.compile(r"(?<![\w.,$€£¥+-])\d{7,}(?![\w.,]*\d)")),
+    Rule("id", re.compile(rf"{_BEGIN}(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z0-9]{{6,8}}{_END}")),
+    Rule(
+        "id",
+        re.compile(rf"{_BEGIN}{_THING}(?:\s+(?i:id|number|code|no\.?|ref))?\s*(?i:is|:|=|\()?\s+(?P<name>[A-Z0-9]{{6}}){_END}"),
+    ),
+    Rule("id", re.compile(rf"{_BEGIN}(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{{7,40}}{_END}")),
+    Rule("version", re.compile(rf"(?<![{_WORD}.])v?\d+\.\d+\.\d+(?:[-+][A-Za-z][{_WORD}.]*)?(?![{_WORD}.]*\d)")),
+    Rule("version", re.compile(rf"{_BEGIN}v\d+(?:\.\d+)+{_END}")),
+    Rule("id", re.compile(rf"(?<![{_WORD}.,$€£¥+-])\d{{7,}}(?![{_WORD}.,]*\d)")),
     Rule("place", re.compile(rf"(?<![\w#])\d{{1,5}} (?:[A-Z][a-z'’]+ ){{1,3}}{_STREET}\b")),
     Rule("place", re.compile(rf"\b{_CODE_PLACE}: (?P<name>[A-Z]{{3}})\b")),
     Rule("place", re.compile(rf"(?<![\w@#$./-]){_AIRPORT}(?![\w@/-]|\.\w)")),

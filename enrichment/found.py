@@ -20,13 +20,16 @@ from enrichment.entities import find_mentions, role_in
 if TYPE_CHECKING:
     from context_graph.models.recogniser import Span
 
-_RULES = ("entities", "entity_rules", "gazetteer", "known_names", "found")
+_RULES = (
+    *(("enrichment", name) for name in ("entities", "entity_rules", "gazetteer", "known_names", "found")),
+    ("context_graph.domain", "amounts"),
+)
 
 
 def _rules_digest() -> bytes:
     hashed = blake2b(digest_size=16)
-    for name in _RULES:
-        hashed.update(files("enrichment").joinpath(f"{name}.py").read_bytes())
+    for package, name in _RULES:
+        hashed.update(files(package).joinpath(f"{name}.py").read_bytes())
     return hashed.digest()
 
 

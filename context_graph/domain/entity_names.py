@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+from context_graph.domain.amounts import AMOUNT, plain_amount
 
 PARTIAL_LABELS = frozenset(("path", "symbol", "error", "date"))
 """Labels whose names may be written in part: a file without its folders, a symbol without its module, a day without its
@@ -57,7 +60,10 @@ _STREETS = {
     "blvd": "boulevard",
     "ct": "court",
 }
-_CURRENCIES = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "dollars": "usd", "euros": "eur", "pounds": "gbp"}
+_CURRENCIES = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "dollar": "usd", "euro": "eur", "pound": "gbp"}
+_SCALES = {"k": 10**3, "m": 10**6, "million": 10**6, "b": 10**9, "bn": 10**9, "billion": 10**9}
+_SCALE = re.compile(rf"\s?({'|'.join(_SCALES)})\b")
+_AMOUNT = re.compile(AMOUNT)
 _GENERIC_FILES = frozenset(
     """
     __init__.py __main__.py conf.py main.py models.py utils.py tests.py test.py setup.py base.py index.html
@@ -150,15 +156,18 @@ def _date(name: str) -> str:
 
 
 def _money(name: str) -> str:
-    number = re.search(r"\d[\d,]*(?:\.\d+)?", name)
-    currency = next((code for sign, code in _CURRENCIES.items() if sign in name), None)
+    """Amount and currency; a range (`$5 to $10`) stays as it is."""
+    amounts = list(_AMOUNT.finditer(name))
+    signed = next((code for sign, code in _CURRENCIES.items() if sign in name), None)
     named = re.search(r"\b(?:usd|eur|gbp|chf|jpy)\b", name)
-    unit = named.group() if named else currency
-    if number is None or unit is None:
+    unit = named.group() if named else signed
+    if len(amounts) != 1 or unit is None:
         return name
-    rest = name[number.end() :].strip()
-    scale = rest if rest in ("k", "m", "bn", "million", "billion") else ""
-    return f"{float(number.group().replace(',', '')):g}{scale} {unit}"
+    amount = Decimal(plain_amount(amounts[0].group()))
+    scale = _SCALE.match(name, amounts[0].end())
+    if scale is not None:
+        amount *= _SCALES[scale[1]]
+    return f"{amount.normalize():f} {unit}"
 
 
 def _person(name: str) -> str:
