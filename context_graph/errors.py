@@ -87,6 +87,18 @@ class ModelMissing(ConfigurationError):
     """This process cannot load the model that a generation's vectors were made by, or has another one in its place."""
 
 
+class WrongDimensions(ConfigurationError):
+    """A model makes vectors of `found` dimensions where `wanted` are set."""
+
+    def __init__(self, model_id: str, found: int, wanted: int) -> None:
+        super().__init__(
+            f"{model_id} makes {found} dimensions, CG_EMBEDDING__DIMENSIONS says {wanted}: "
+            f"set it to {found} and rebuild the index, or name a model of {wanted} dimensions"
+        )
+        self.found = found
+        self.wanted = wanted
+
+
 class VaultLocked(ConfigurationError):
     """What is sealed cannot be opened or sealed with the master keys that this process has."""
 

@@ -10,8 +10,9 @@ from context_graph.delivery.progress import limits_of, read_progress
 from context_graph.domain.generations import Recipe
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.stages import Stage, StageProgress, stages_of
-from context_graph.errors import ConfigurationError, ModelUnavailable
-from context_graph.local.checks import EmbedderFacts, Facts, IndexFacts, RebuildFacts
+from context_graph.errors import ModelUnavailable, PermanentError
+from context_graph.local.checks import Facts, IndexFacts, RebuildFacts
+from context_graph.local.model_checks import EmbedderFacts
 from context_graph.models.embedder_pool import EmbedderPool
 from context_graph.settings import Settings
 from context_graph.store.readiness import read_redis_facts
@@ -55,19 +56,17 @@ async def read_embedders(resources: Resources, pool: EmbedderPool) -> tuple[Embe
     for tenant in await resources.tenants.all():
         recipe = await resources.generations.recipe(tenant.name, await resources.generations.live(tenant.name))
         if recipe not in known:
-            known[recipe] = await _embedder(resources, pool, recipe)
+            known[recipe] = await ask_embedder(resources, pool, recipe)
         found.append(replace(known[recipe], tenant=tenant.name))
     return tuple(found)
 
 
-async def _embedder(resources: Resources, pool: EmbedderPool, recipe: Recipe | None) -> EmbedderFacts:
+async def ask_embedder(resources: Resources, pool: EmbedderPool, recipe: Recipe | None) -> EmbedderFacts:
+    """The same of one recipe, of no tenant. What goes wrong is in the answer."""
     try:
         async with asyncio.timeout(_EMBEDDER_SECONDS):
-            embedder = await pool.of(recipe)
-            if resources.settings.embedding.provider == "http":  # litellm's may cost money
-                await embedder.identify(anew=True)
-                await pool.of(recipe)
-    except ConfigurationError as error:
+            await pool.of(recipe, anew=resources.settings.embedding.provider == "http")  # litellm's may cost money
+    except PermanentError as error:
         return EmbedderFacts("", wrong=str(error))
     except ModelUnavailable as error:
         return EmbedderFacts("", away=str(error))

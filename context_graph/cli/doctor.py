@@ -21,10 +21,13 @@ from context_graph.errors import (
     ArchiveUnavailable,
     ConfigurationError,
     ContextGraphError,
+    ModelUnavailable,
     StoreUnavailable,
+    WrongDimensions,
 )
 from context_graph.facts import facts_of, read_embedders, with_service
-from context_graph.local.checks import ArchiveFacts, Facts, ModelFacts, examine
+from context_graph.local.checks import ArchiveFacts, Facts, examine
+from context_graph.local.model_checks import ModelFacts
 from context_graph.models.embedder_pool import open_embedders
 from context_graph.models.opening import open_embedder
 from context_graph.models.recogniser import open_recogniser
@@ -87,13 +90,17 @@ async def _archive(resources: Resources, partitions: Sequence[Partition]) -> Arc
 
 
 async def _try_embedder(settings: Settings) -> ModelFacts:
-    name, use = settings.embedding.model, "vectors"
+    tried = ModelFacts(settings.embedding.model, "vectors", remote=settings.embedding.provider != "fastembed")
     try:
         async with open_embedder(settings.embedding, settings.data_dir / "models") as embedder:
             vectors = await embedder.embed(["a trial"])
-            return ModelFacts(embedder.model_id, use, dimensions=int(vectors.shape[1]))
+            return replace(tried, name=embedder.model_id, dimensions=int(vectors.shape[1]))
+    except WrongDimensions as error:
+        return replace(tried, dimensions=error.found)
+    except ModelUnavailable as error:
+        return replace(tried, away=str(error))
     except ContextGraphError as error:
-        return ModelFacts(name, use, problem=str(error))
+        return replace(tried, problem=str(error))
 
 
 async def _try_recogniser(settings: Settings) -> ModelFacts:

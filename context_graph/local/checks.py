@@ -2,7 +2,7 @@
 
 Each check reads the facts and answers with findings, in plain words and with a remedy; adding a check is adding a row.
 Readiness fails on what is `wrong`; the doctor shows everything, and has tried the models too. What a stage may do is
-judged by `domain/stages.py`, a server by `domain/redis_safety.py`.
+judged by `domain/stages.py`, a server by `domain/redis_safety.py`, models by `model_checks.py`.
 """
 
 from __future__ import annotations
@@ -14,28 +14,10 @@ from context_graph.domain.findings import Finding
 from context_graph.domain.partition import Partition
 from context_graph.domain.redis_safety import NEARLY_FULL, PACKED_HASH, RedisFacts, redis_findings
 from context_graph.domain.stages import ENRICHMENT, StageLimits, StageProgress, stage_findings
+from context_graph.local.model_checks import EmbedderFacts, ModelFacts, model_findings
 
 _COMPARING = 900.0  # seconds; a million events take a few minutes
 _UNFED = 60.0  # seconds that workers may take to find a new generation, or to be restarted
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """A model after a trial: its name, what it is for, what went wrong, and the numbers of a vector it made."""
-
-    name: str
-    use: str
-    problem: str | None = None
-    dimensions: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderFacts:
-    """What a tenant's live generation is embedded by. `wrong`: another model than its own; `away`: no answer now."""
-
-    tenant: str
-    wrong: str | None = None
-    away: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,39 +134,7 @@ def _packing(facts: Facts) -> list[Finding]:
 
 
 def _models(facts: Facts) -> list[Finding]:
-    return [_model(model, facts.dimensions) for model in facts.models]
-
-
-def _embedders(facts: Facts) -> list[Finding]:
-    """Another model needs an operator. One that is away costs meaning only: text is served, so that is a warning."""
-    findings: list[Finding] = []
-    for embedder in facts.embedders:
-        if embedder.wrong is not None:
-            words = f"{embedder.tenant}: {embedder.wrong}"
-            findings.append(Finding("wrong", "models", words, "until then words alone are searched, and vectors wait"))
-        elif embedder.away is not None:
-            words = f"{embedder.tenant}: {embedder.away}; words and entities alone are searched, and vectors wait"
-            findings.append(
-                Finding("warn", "models", words, "bring the embedder back; the workers go on by themselves")
-            )
-    return findings
-
-
-def _model(model: ModelFacts, dimensions: int) -> Finding:
-    if model.problem is not None:
-        return Finding(
-            "wrong", "models", f"{model.use}: {model.problem}", "install the extra `models`, or set its path"
-        )
-    if model.dimensions is None:
-        return Finding("ok", "models", f"{model.use}: {model.name} loads")
-    if model.dimensions != dimensions:
-        return Finding(
-            "wrong",
-            "models",
-            f"{model.use}: {model.name} gives {model.dimensions} numbers, CG_EMBEDDING__DIMENSIONS says {dimensions}",
-            f"set CG_EMBEDDING__DIMENSIONS={model.dimensions}, or name another model",
-        )
-    return Finding("ok", "models", f"{model.use}: {model.name} loads and gives {model.dimensions} numbers")
+    return model_findings(facts.models, facts.embedders, facts.dimensions)
 
 
 def _indexes(facts: Facts) -> list[Finding]:
@@ -289,7 +239,6 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _memory,
     _packing,
     _models,
-    _embedders,
     _ledger,
     _behind,
     _archive,

@@ -20,7 +20,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from context_graph.errors import ConfigurationError, ModelUnavailable
+from context_graph.errors import ConfigurationError, ModelUnavailable, WrongDimensions
 from context_graph.models.batches import batches, by_length
 from context_graph.models.offline import MODEL_FILE, PACKAGED_MODEL, TOKENIZER_FILES, assemble_packaged, short_digest
 from context_graph.settings import EmbeddingSettings
@@ -184,15 +184,7 @@ class FastembedEmbedder:
     def _refuse_other_dimensions(self, model: TextEmbedding) -> None:
         found = len(next(iter(model.embed(["dimensions"]))))
         if found != self.dimensions:
-            raise ConfigurationError(wrong_dimensions(self.model_id, found, self.dimensions))
-
-
-def wrong_dimensions(model_id: str, found: int, wanted: int) -> str:
-    """What is wrong, and the way out."""
-    return (
-        f"{model_id} makes {found} dimensions, CG_EMBEDDING__DIMENSIONS says {wanted}: "
-        f"set it to {found} and rebuild the index, or name a model of {wanted} dimensions"
-    )
+            raise WrongDimensions(self.model_id, found, self.dimensions)
 
 
 def _shorten(model: TextEmbedding, max_tokens: int) -> None:

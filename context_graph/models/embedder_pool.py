@@ -31,8 +31,8 @@ class EmbedderPool:
         self._opened: dict[_Key, Embedder] = {}
         self._opening = asyncio.Lock()
 
-    async def of(self, recipe: Recipe | None) -> Embedder:
-        """The embedder of a generation, not yet loaded. None: what the settings name.
+    async def of(self, recipe: Recipe | None, *, anew: bool = False) -> Embedder:
+        """The embedder of a generation, not yet loaded. None: what the settings name. `anew`: ask a server again.
 
         Raises ModelMissing when this process cannot open that model, or finds another one in its place, and
         ModelUnavailable when the server that has it does not say which one it has.
@@ -40,12 +40,12 @@ class EmbedderPool:
         failures: list[ContextGraphError] = []
         for settings in _ways(recipe, self._settings):
             try:
-                return await self._same(settings, recipe)
+                return await self._same(settings, recipe, anew)
             except (ModelMissing, ModelUnavailable) as error:
                 failures.append(error)
         raise failures[0]
 
-    async def _same(self, settings: EmbeddingSettings, recipe: Recipe | None) -> Embedder:
+    async def _same(self, settings: EmbeddingSettings, recipe: Recipe | None, anew: bool) -> Embedder:
         """The embedder that is there, if it is the one that the recipe names."""
         key = (settings.provider, settings.url, settings.model, settings.model_path, settings.dimensions)
         embedder = self._opened.get(key)
@@ -55,7 +55,7 @@ class EmbedderPool:
                 if embedder is None:
                     embedder = self._opened[key] = await self._open(settings, recipe)
         try:
-            found = await embedder.identify()
+            found = await embedder.identify(anew=anew)
             if recipe is not None and not _matches(recipe, found):
                 found = await embedder.identify(anew=True)  # the right one may have been put back
         except ModelMissing:

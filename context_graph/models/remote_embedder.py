@@ -23,9 +23,9 @@ from typing import Any, Protocol
 import httpx2
 import numpy as np
 
-from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavailable, PermanentError
+from context_graph.errors import ConfigurationError, ModelMissing, ModelUnavailable, PermanentError, WrongDimensions
 from context_graph.models.batches import batches, by_length
-from context_graph.models.embedder import Vectors, wrong_dimensions
+from context_graph.models.embedder import Vectors
 from context_graph.settings import EmbeddingSettings
 
 _REFUSES_US = (401, 403, 404, 405)
@@ -92,7 +92,7 @@ class RemoteEmbedder:
             raise self._nonsense(f"{len(data)} vectors for {count} texts, or not each index once")
         lengths = {vector.size for vector in found.values()}
         if lengths != {self.dimensions}:
-            raise ConfigurationError(wrong_dimensions(self.model_id, max(lengths - {self.dimensions}), self.dimensions))
+            raise WrongDimensions(self.model_id, max(lengths - {self.dimensions}), self.dimensions)
         vectors = np.stack([found[row] for row in range(count)])
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or (norms == 0).any():

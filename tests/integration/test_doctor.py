@@ -15,8 +15,9 @@ from context_graph.cli.doctor import gather
 from context_graph.domain.findings import Finding
 from context_graph.domain.redis_safety import PACKED_HASH, RedisFacts, redis_problems, version_numbers
 from context_graph.domain.stages import PROJECTION, StageLimits, StageProgress
-from context_graph.local.checks import Facts, IndexFacts, ModelFacts, examine
+from context_graph.local.checks import Facts, IndexFacts, examine
 from context_graph.local.data_folder import DataFolder
+from context_graph.local.model_checks import EmbedderFacts, ModelFacts
 from context_graph.local.redis_server import embedded_redis
 from context_graph.settings import Settings
 from context_graph.store.connection import open_redis
@@ -48,6 +49,8 @@ HEALTHY = Facts(
     tenants=1,
     events=10,
 )
+
+AWAY = ModelFacts("minilm", "vectors", away="the embedder did not answer", remote=True)
 
 
 def _troubles(facts: Facts) -> list[Finding]:
@@ -81,6 +84,15 @@ def test_nothing_is_said_against_a_healthy_service() -> None:
         (_with_redis(used_memory=1000), "wrong", "writes are refused", "more memory"),
         (replace(HEALTHY, models=(ModelFacts("m", "vectors", problem="no folder"),)), "wrong", "no folder", "models"),
         (replace(HEALTHY, models=(ModelFacts("m", "vectors", dimensions=768),)), "wrong", "768", "DIMENSIONS=768"),
+        (replace(HEALTHY, models=(AWAY,)), "warn", "did not answer", "CG_EMBEDDING__URL"),
+        (
+            replace(HEALTHY, models=(AWAY,), embedders=(EmbedderFacts("t", away="did not answer"),)),
+            "warn",
+            "t: did not answer",
+            "CG_EMBEDDING__URL",
+        ),
+        (replace(HEALTHY, models=(replace(AWAY, away=None, problem="refused"),)), "wrong", "refused", "mend what"),
+        (replace(HEALTHY, models=(replace(AWAY, away=None, dimensions=512),)), "wrong", "512 numbers", "rebuild"),
         (replace(HEALTHY, indexes=(IndexFacts("t.0", 768),)), "wrong", "768 dimensions, not 384", "rebuild"),
         (replace(HEALTHY, indexes=(IndexFacts("t.0", None),)), "warn", "no index yet", "worker enrichment"),
         (
