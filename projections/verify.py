@@ -24,9 +24,8 @@ from context_graph.domain.forgetting import Decisions, decision_of
 from context_graph.domain.graph import split_member
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.position import Position
-from context_graph.domain.stages import stages_of
 from context_graph.domain.text import SUMMARY_ID_PREFIX
-from context_graph.errors import NotNow, PermanentError
+from context_graph.errors import PermanentError
 from context_graph.operations import Tell
 from context_graph.store.answers import StoredAnswer
 from context_graph.store.archive_segments import RawEntry
@@ -53,9 +52,8 @@ from context_graph.store.state import StateReader, Tally
 from projections.compare import SHOWN, compare_sides, counts_json
 from projections.fold import fold
 from projections.forgotten import read_decisions, without_forgotten
+from projections.passing import Passing
 
-_PATIENCE = 60.0  # seconds for stages that are behind
-_LOOK_AGAIN = 0.05
 _TELL_EVERY = 2.0  # seconds between two lines about how far it is
 _ENTITIES = "entity:"  # whose timelines need the recogniser
 
@@ -216,13 +214,14 @@ async def verify(resources: Resources, tenant: Tenant, tell: Tell = _silent) -> 
     recogniser_id = "" if recipe is None else recipe.recogniser
     expected, actual, differing = Tally(), Tally(), Counter[str]()
     differences: list[JsonValue] = []
+    passing = Passing(resources, live, recipe, tell)
     more = events = unreadable = letters = untold = missing = 0
     for partition in tenant.partitions:
         known = await resources.ledger.count(partition)
         until = await resources.ledger.last(partition)
         if until is None:
             continue
-        await _passed(resources, partition, live, until, tell)
+        await passing.passed(partition, until)
         tell(f"{partition}: replaying {await resources.ledger.count(partition):,} events of the ledger")
         replay = Replay(
             resources.ledger, partition, until, rules,
@@ -267,24 +266,6 @@ async def _told(
     """What the generation holds, as far as a replay can say it."""
     async for facts in held(buckets):
         yield [fact for fact in facts if tells(fact)]
-
-
-async def _passed(resources: Resources, partition: Partition, generation: int, until: Position, tell: Tell) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _PATIENCE
-    told = -_TELL_EVERY
-    while True:
-        states = {s.group: await resources.groups.state(partition, s.group) for s in stages_of(generation)}
-        behind = {group: state for group, state in states.items() if not state.has_passed(until)}
-        if not behind:
-            return
-        words = ", ".join(f"{group} by {state.lag + state.pending:,} events" for group, state in behind.items())
-        if loop.time() - told >= _TELL_EVERY:
-            told = loop.time()
-            tell(f"{partition}: waiting up to {max(deadline - told, 0):.0f} s for stages that are behind ({words})")
-        if loop.time() >= deadline:
-            raise NotNow(f"{partition}: stages are behind ({words}); run their workers, then verify again")
-        await asyncio.sleep(_LOOK_AGAIN)
 
 
 def _bisected(rule: Derivation, events: Sequence[LedgerEvent]) -> list[Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from context_graph.operations import load_verify
 from context_graph.store.entities import name_members
 from context_graph.store.keys import GraphKeys, PartitionKeys
 from enrichment.reconsolidation.worker import once
-from projections import verify as module
+from projections import passing as module
 from tests.events import event
 from tests.ledger_events import append, envelope, parsed
 from tests.rebuilding import caught_up, tenant_of, working
@@ -138,8 +139,28 @@ async def test_it_says_which_stage_is_behind_instead_of_comparing(
     with pytest.raises(NotNow, match="projection by 1 events"):
         await load_verify()(resources, tenant, told.append)
     assert [line.partition("(")[2] for line in told] == [
-        "projection by 1 events, indexing by 1 events, enrichment by 1 events)"
+        "projection by 1 events, indexing by 1 events, enrichment by 1 events): waited 0 s of at most 0"
     ]
+
+
+async def test_it_waits_as_long_as_it_says_over_all_partitions(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 1.0)
+    tenant = await tenant_of(resources, "two", buckets=2)
+    for partition in tenant.partitions:
+        await append(resources.ledger, partition, [envelope(partition.bucket)])
+    recipe = (await resources.generations.read(tenant.name)).recipes.get(1)
+    told: list[str] = []
+    passing = module.Passing(resources, 1, recipe, told.append)
+    began = time.monotonic()
+    for partition in tenant.partitions:
+        last = await resources.ledger.last(partition)
+        assert last is not None
+        with pytest.raises(NotNow, match="after 1 s; run their workers"):
+            await passing.passed(partition, last)
+    assert 1.0 <= time.monotonic() - began < 1.9
+    assert [line.partition(": waited ")[2] for line in told] == ["0 s of at most 1", "1 s of at most 1"]
 
 
 async def test_events_that_were_trimmed_by_hand_are_counted_and_not_taken_for_events_that_never_were(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from context_graph.settings import EmbeddingSettings, RetrievalSettings
-from tests.embedding_server import EmbeddingServer, embedding_server, right
+from context_graph.bootstrap import open_resources
+from context_graph.cli.doctor import gather
+from context_graph.errors import NotNow
+from context_graph.local.checks import examine
+from context_graph.operations import load_verify
+from context_graph.settings import EmbeddingSettings, RetrievalSettings, Settings
+from tests.embedding_server import EmbeddingServer, embedding_server, right, vector_of
 from tests.events import event, post_all, settled
+from tests.scripted_server import Answer
 from tests.service import own_redis, own_service
 from tests.waiting import until
 
@@ -33,13 +40,19 @@ def served(model: AsyncExitStack) -> EmbeddingServer:
 
 
 @pytest.fixture
-async def http(served: EmbeddingServer, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    """A service of its own that embeds by that server."""
+async def settings(served: EmbeddingServer, tmp_path: Path) -> AsyncIterator[Settings]:
+    """Of a service of its own that embeds by that server."""
     embedding = EmbeddingSettings(provider="http", url=served.url, retries=0)
-    async with (
-        own_redis(tmp_path, embedding=embedding, retrieval=RetrievalSettings(embedder_rest_seconds=2)) as settings,
-        own_service(settings) as (client, _),
-    ):
+    async with own_redis(
+        tmp_path, embedding=embedding, retrieval=RetrievalSettings(embedder_rest_seconds=2)
+    ) as settings:
+        yield settings
+
+
+@pytest.fixture
+async def http(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    """That service."""
+    async with own_service(settings) as (client, _):
         yield client
 
 
@@ -97,3 +110,57 @@ async def test_queries_leave_an_embedder_alone_that_did_not_answer_until_one_tri
 
     await until(back)
     assert (await asked(http, "/v1/search", mode="semantic"))["meta"]["complete"]
+
+
+def of_another_model(asked: dict[str, Any]) -> Answer:
+    return 200, {"data": [{"index": i, "embedding": vector_of(text, 512)} for i, text in enumerate(asked["input"])]}
+
+
+async def test_readiness_and_the_doctor_have_one_verdict_of_an_embedder(
+    http: httpx2.AsyncClient, settings: Settings, served: EmbeddingServer, model: AsyncExitStack
+) -> None:
+    await settled(http, await post_all(http, [event(1, event_id="old", payload={"text": "The parcel is in Graz."})]))
+
+    async def said() -> list[tuple[str, str]]:
+        """Level and sentence of what both say about models."""
+        ready = (await http.get("/health/ready")).json()
+        told = [("wrong", one) for one in ready["problems"]] + [("warn", one) for one in ready["notes"]]
+        findings = examine(await gather(settings))
+        doctor = [(str(one.level), one.sentence) for one in findings if one.subject == "models" and one.level != "ok"]
+        assert doctor == [(level, sentence) for level, sentence in told if "embedder" in sentence or "512" in sentence]
+        return doctor
+
+    assert await said() == []
+    served.answer = of_another_model
+    [(level, sentence)] = await said()
+    assert level == "wrong"
+    assert "512" in sentence
+    assert "context-graph rebuild --provider http" in sentence
+    assert "extra" not in sentence
+    served.answer = right
+    assert await said() == []
+    await model.aclose()
+    [(level, sentence)] = await said()
+    assert level == "warn"
+    assert "did not answer" in sentence
+    assert "mend CG_EMBEDDING__URL" in sentence
+
+
+async def test_verify_says_at_once_that_the_stages_wait_for_the_embedder(
+    http: httpx2.AsyncClient, settings: Settings, model: AsyncExitStack
+) -> None:
+    await settled(http, await post_all(http, [event(1, event_id="old", payload={"text": "The parcel is in Graz."})]))
+    await model.aclose()
+    await post_all(http, [event(n, payload={"text": f"Parcel {n} has come."}) for n in (2, 3)])
+    async with open_resources(settings) as resources:
+        tenant = await resources.tenants.ensure(settings.tenant, 1)
+
+        async def put_off() -> bool:
+            state = await resources.groups.state(tenant.partitions[0], "enrichment")
+            return (state.lag, state.pending, state.again) == (0, 0, 2)
+
+        await until(put_off, seconds=60)
+        began = time.monotonic()
+        with pytest.raises(NotNow, match=r"enrichment by 2 events\) and wait for the embedder: .*did not answer"):
+            await load_verify()(resources, tenant)
+        assert time.monotonic() - began < 5
