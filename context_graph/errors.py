@@ -95,8 +95,8 @@ class WrongDimensions(ConfigurationError):
             f"{model_id} makes {found} dimensions, CG_EMBEDDING__DIMENSIONS says {wanted}: "
             f"set it to {found} and rebuild the index, or name a model of {wanted} dimensions"
         )
+        self.model_id = model_id
         self.found = found
-        self.wanted = wanted
 
 
 class VaultLocked(ConfigurationError):

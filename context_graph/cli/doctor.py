@@ -96,7 +96,7 @@ async def _try_embedder(settings: Settings) -> ModelFacts:
             vectors = await embedder.embed(["a trial"])
             return replace(tried, name=embedder.model_id, dimensions=int(vectors.shape[1]))
     except WrongDimensions as error:
-        return replace(tried, dimensions=error.found)
+        return replace(tried, name=error.model_id, dimensions=error.found)
     except ModelUnavailable as error:
         return replace(tried, away=str(error))
     except ContextGraphError as error:

@@ -60,7 +60,7 @@ class RemoteEmbedder:
         """See `Embedder.identify`: what the server's newest answer said."""
         if anew or self._told is None:
             data, named = await self._ask(["which model"])
-            self._checked(data, 1)
+            self._checked(data, 1, named)
             self._told = self._identity(named)
         return self.model_id
 
@@ -69,7 +69,7 @@ class RemoteEmbedder:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         for rows in batches(by_length(texts), texts, self._settings.batch_texts):
             data, named = await self._ask([texts[row] or " " for row in rows])
-            vectors[rows] = self._checked(data, len(rows))
+            vectors[rows] = self._checked(data, len(rows), named)
             before, self._told = self._told, self._identity(named)
             if before not in (None, self._told):
                 raise ModelMissing(f"the embedder had {before} and now has {self._told}: their vectors do not compare")
@@ -82,8 +82,11 @@ class RemoteEmbedder:
             return named
         return f"{named.rpartition('/')[2] or model}/{provider}"
 
-    def _checked(self, data: Any, count: int) -> Vectors:
-        """The vectors in the order asked, of length 1. Raises ModelUnavailable for what is no answer."""
+    def _checked(self, data: Any, count: int, named: str) -> Vectors:
+        """The vectors in the order asked, of length 1. Raises ModelUnavailable for what is no answer.
+
+        `named`: the model as the answer names it.
+        """
         try:
             found = {int(item["index"]): _numbers(item["embedding"]) for item in data}
         except (TypeError, KeyError, ValueError) as error:
@@ -92,7 +95,7 @@ class RemoteEmbedder:
             raise self._nonsense(f"{len(data)} vectors for {count} texts, or not each index once")
         lengths = {vector.size for vector in found.values()}
         if lengths != {self.dimensions}:
-            raise WrongDimensions(self.model_id, max(lengths - {self.dimensions}), self.dimensions)
+            raise WrongDimensions(self._identity(named), max(lengths - {self.dimensions}), self.dimensions)
         vectors = np.stack([found[row] for row in range(count)])
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or (norms == 0).any():

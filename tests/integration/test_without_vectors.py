@@ -113,7 +113,8 @@ async def test_queries_leave_an_embedder_alone_that_did_not_answer_until_one_tri
 
 
 def of_another_model(asked: dict[str, Any]) -> Answer:
-    return 200, {"data": [{"index": i, "embedding": vector_of(text, 512)} for i, text in enumerate(asked["input"])]}
+    data = [{"index": i, "embedding": vector_of(text, 512)} for i, text in enumerate(asked["input"])]
+    return 200, {"model": "another", "data": data}
 
 
 async def test_readiness_and_the_doctor_have_one_verdict_of_an_embedder(
@@ -134,7 +135,7 @@ async def test_readiness_and_the_doctor_have_one_verdict_of_an_embedder(
     served.answer = of_another_model
     [(level, sentence)] = await said()
     assert level == "wrong"
-    assert "512" in sentence
+    assert "another/http makes 512" in sentence
     assert "context-graph rebuild --provider http" in sentence
     assert "extra" not in sentence
     served.answer = right
