@@ -199,7 +199,7 @@ def _behind(query: SearchQuery, found: Found, then: AsOf) -> list[str | int] | N
     """What the next page begins from; None when there is none."""
     if not found.more:
         return None
-    marks = sorted(query.seen | {mark(one.document) for one in found.results})
+    marks = sorted(query.seen | {mark(one.document.id) for one in found.results})
     position = "" if then.position is None else str(then.position)
     return [then.ms, position, found.depth, b64encode(b"".join(marks)).decode()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -60,26 +60,6 @@ class Candidate(NamedTuple):
     score: float
     causes: tuple[str, ...] = ()
     uses: int = 0
-
-
-def told(speaker: str, text: str) -> tuple[str, str]:
-    """Equal for what is told once: word for word the same, by the same speaker."""
-    return speaker, " ".join(text.split())
-
-
-def once(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Best first: what is word for word the same comes once, at its best, naming all of its events."""
-    places: dict[tuple[str, str], int] = {}
-    kept: list[Candidate] = []
-    for one in candidates:
-        place = places.setdefault(told(one.document.speaker, one.document.text), len(kept))
-        if place == len(kept):
-            kept.append(one)
-        else:
-            document = kept[place].document
-            names = tuple(dict.fromkeys((*document.event_ids, *one.document.event_ids)))
-            kept[place] = kept[place]._replace(document=document._replace(event_ids=names))
-    return kept
 
 
 class Item(NamedTuple):

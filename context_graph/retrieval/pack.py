@@ -18,7 +18,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from context_graph.retrieval.items import SECTIONS, Item, Section, Share, told
+from context_graph.retrieval.items import SECTIONS, Item, Section, Share
 from context_graph.retrieval.render import Format
 
 Counter = Callable[[str], int]
@@ -189,7 +189,8 @@ def _fold(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     kept: list[Item] = []
     duplicates: list[Item] = []
     for item in items:
-        place = first.setdefault(told(item.document.speaker, item.text), len(kept))
+        key = (item.document.speaker, " ".join(item.text.split()))
+        place = first.setdefault(key, len(kept))
         if place == len(kept) or partners[item.bond] > 1:
             kept.append(item)
         else:

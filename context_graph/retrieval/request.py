@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from context_graph.domain.document import Document
 from context_graph.domain.filters import NO_FILTERS, Filters, TagCondition
 from context_graph.domain.position import LAST_MS, LAST_SEQ, Position
 from context_graph.domain.query import Intent
-from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share, told
+from context_graph.retrieval.items import DEFAULT_SHARES, Section, Share
 from context_graph.retrieval.waiting import WaitFor
 
 
@@ -84,10 +83,9 @@ class SearchQuery:
 MARK_BYTES = 6
 
 
-def mark(document: Document) -> bytes:
-    """What a result told in a cursor, short: of 1,000 two are alike once in half a billion searches."""
-    said = "\0".join(told(document.speaker, document.text))
-    return blake2b(said.encode(), digest_size=MARK_BYTES).digest()
+def mark(document_id: str) -> bytes:
+    """A result in a cursor, short: of 1,000 two are alike once in half a billion searches."""
+    return blake2b(document_id.encode(), digest_size=MARK_BYTES).digest()
 
 
 def scope(query: ContextQuery) -> Filters:

@@ -31,7 +31,7 @@ from context_graph.retrieval.deadline import CUT, Deadline
 from context_graph.retrieval.fact_edges import FactEdges
 from context_graph.retrieval.graph_query import Found as GraphFound
 from context_graph.retrieval.graph_query import GraphQuery, GraphWalk
-from context_graph.retrieval.items import Candidate, Item, once
+from context_graph.retrieval.items import Candidate, Item
 from context_graph.retrieval.lineage import Bounds, Direction, Lineage, LineageWalk, Walk
 from context_graph.retrieval.links import Links
 from context_graph.retrieval.neighbours import Neighbours
@@ -165,7 +165,7 @@ class Retrieval:
         )
 
     async def search(self, tenant: Tenant, query: SearchQuery) -> Found:
-        """Documents by meaning, by words, or both; best first, word for word the same once."""
+        """Documents by meaning, by words, or both; best first."""
         passed = await self._waiting.until(tenant, query.min_position, query.wait_ms, query.wait_for)
         deadline = self._deadline()
         depth = query.depth or max(self._parts.settings.candidates, _POOL_FOR_PAGES * query.limit)
@@ -177,8 +177,7 @@ class Retrieval:
         found = await deadline.within(finding, [], "candidates")
         older = self._with_older(tenant, found, ask, any_words=query.mode != "keyword")
         found = await deadline.within(older, found, "older")
-        found = once(found)
-        rest = [one for one in found if mark(one.document) not in query.seen] if query.seen else found
+        rest = [one for one in found if mark(one.document.id) not in query.seen] if query.seen else found
         return Found(rest[: query.limit], len(rest) > query.limit, passed, depth, deadline.truncated)
 
     async def pool(self, tenant: Tenant, query: ContextQuery) -> tuple[Understanding, Pool]:

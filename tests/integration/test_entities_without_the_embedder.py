@@ -59,7 +59,7 @@ async def enrichment(resources: Resources) -> Any:
 
 
 async def facts(resources: Resources) -> dict[str, Any]:
-    """The state as it is compared, without what names a position: that is another in every ledger."""
+    """The state as it is compared, without positions, which differ between ledgers, and receipts of what was asked."""
     keys = GraphKeys(PARTITION)
     tally = await StateReader(resources.derived_redis).tally(keys)
     entities = {
@@ -68,7 +68,9 @@ async def facts(resources: Resources) -> dict[str, Any]:
         for fact in page
         if fact.kind == "entities"
     }
-    return {"counts": tally.counts, "entities": entities}
+    counts = dict(tally.counts)
+    counts["event"] -= counts.pop("receipt", 0)
+    return {"counts": counts, "entities": entities}
 
 
 async def report(resources: Resources) -> dict[str, Any]:

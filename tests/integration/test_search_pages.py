@@ -83,29 +83,3 @@ async def test_a_cursor_goes_on_with_its_own_search_alone(http: httpx2.AsyncClie
         assert answer.status_code == 422, answer.text
         assert answer.json()["errors"][0]["pointer"] == "/cursor"
     assert (await http.post("/v1/search", json=body | {"cursor": "2.50"})).status_code == 422
-
-
-@pytest.mark.parametrize("mode", ["keyword", "hybrid"])
-async def test_what_is_said_alike_comes_once_with_all_its_events_on_any_page(
-    http: httpx2.AsyncClient, mode: str
-) -> None:
-    alike = [event(n, session_id=f"s{n}", payload={"text": "The parcel is late."}) for n in range(3)]
-    other = event(9, event_id="other", payload={"text": "The parcel is late again, and the courier is gone."})
-    by_another = event(10, event_id="another", event_type="agent.message", payload={"text": "The parcel is late."})
-    await settled(http, await post_all(http, [*alike, other, by_another]))
-    body: dict[str, Any] = {"query": "parcel late", "mode": mode}
-    pages: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while not pages or cursor:
-        asked = body | {"limit": 1} | ({"cursor": cursor} if cursor else {})
-        answer = (await http.post("/v1/search", json=asked)).json()
-        pages += answer["results"]
-        cursor = answer["page"]["next_cursor"]
-    told = {frozenset(one["event_ids"]) for one in pages}
-    assert told == {frozenset({"e0", "e1", "e2"}), frozenset({"other"}), frozenset({"another"})}
-    assert len(pages) == 3
-    items = (await http.post("/v1/context", json={"query": "parcel late", "token_budget": 2000})).json()["items"]
-    assert {frozenset(item["event_ids"]) for item in items} == told
-    filtered = await http.post("/v1/search", json=body | {"filters": {"session_id": {"eq": "s2"}}})
-    (alone,) = filtered.json()["results"]
-    assert alone["event_ids"] == ["e2"]
