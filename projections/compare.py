@@ -167,7 +167,15 @@ def _shown(fact: Fact | None, names: Sequence[str] | None = None) -> Mapping[str
     if fact is None:
         return None
     chosen = fact.content if names is None else {n: fact.content[n] for n in names if n in fact.content}
-    return {name: value.decode(errors="replace")[:_VALUE] for name, value in chosen.items()}
+    return {name: _text(value)[:_VALUE] for name, value in chosen.items()}
+
+
+def _text(value: bytes) -> str:
+    """A value as it reads; hex digits where it is no text, as digests are."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
 
 
 @dataclass(slots=True)

@@ -31,6 +31,8 @@ from context_graph.operations import load_verify
 from context_graph.settings import Settings
 
 _LOOK_AGAIN = 0.5  # seconds
+_LINE = 300  # characters of a difference that a terminal shows
+_OF_MODELS = frozenset({"vector", "entities", "timeline", "registered"})  # kinds of facts that wait for a model
 _UNFED_AFTER = 5.0  # seconds without a living worker after which that is said
 Answer = TypeVar("Answer")
 Provider = Literal["fastembed", "http", "litellm"]
@@ -219,16 +221,52 @@ def _tell(report: Mapping[str, JsonValue], left: str, right: str, left_counts: s
     differences = report["differences"]
     for found in differences if isinstance(differences, list) else ():
         assert isinstance(found, dict)
-        typer.echo(f"  {found['kind']} {found['name']}: {found['what']}")
+        typer.echo(_printable(f"  {found['kind']} {found['name']}: {found['what']}"))
         for side, name in (("left", left), ("right", right)):
             if found[side] is not None:
-                typer.echo(f"    {name:<7}{orjson.dumps(found[side]).decode()}")
+                typer.echo(_printable(f"    {name:<7}{orjson.dumps(found[side]).decode()}"))
+
+
+def _printable(line: str) -> str:
+    """For a terminal: of bounded length, and no character that it would obey or cannot show."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return shown if len(shown) <= _LINE else f"{shown[: _LINE - 1]}…"
 
 
 def _why(report: Mapping[str, JsonValue]) -> str:
-    if report["same_state"] and not report["same_model"]:
-        return "  the same state, vectors by another model: compare the searches, then `context-graph rebuild promote`"
-    return "  not equal"
+    """Why two generations are not equal, in words; what another model makes different is expected."""
+    if report["same_state"]:
+        if not report["same_model"]:
+            return (
+                "  the same state, vectors by another model, as expected: compare the searches, "
+                "then `context-graph rebuild promote`"
+            )
+        turned = _counts(report["search"])["vectors_that_differ"]
+        return f"  not equal: the same state, but {turned:,} vectors of the sample point elsewhere by the same model"
+    words = ", ".join(f"{kind} {n:,}" for kind, n in _counts(report["differing"]).items())
+    if _is_lack(report):
+        return f"  the same but for what the live generation lacks ({words}), as expected: its model does not answer"
+    return f"  not equal; these differ: {words or 'buckets that were not read'}"
+
+
+def _is_lack(report: Mapping[str, JsonValue]) -> bool:
+    """Whether all that differs is what the live generation cannot make now: its vectors, and the entities with them.
+
+    A vector that waits is there with its filters alone; everything else is only in the new generation.
+    """
+    lacks, differing = report.get("live_lacks"), _counts(report["differing"])
+    if not isinstance(lacks, dict) or report["differing_buckets_not_read"] or not differing.keys() <= _OF_MODELS:
+        return False
+    live, shadow = _counts(report["live_counts"]), _counts(report["shadow_counts"])
+    return differing.get("vector", 0) <= _counts(lacks)["events"] and all(
+        n == shadow[kind] - live[kind] for kind, n in differing.items() if kind != "vector"
+    )
+
+
+def _counts(value: JsonValue) -> dict[str, int]:
+    """The whole numbers of an object of a report."""
+    assert isinstance(value, dict)
+    return {name: n for name, n in value.items() if isinstance(n, int)}
 
 
 def _next_steps(state: str) -> list[str]:

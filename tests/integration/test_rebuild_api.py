@@ -11,11 +11,9 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
-from typer.testing import CliRunner, Result
 
 from context_graph.bootstrap import Resources
 from context_graph.cli import rebuilding
-from context_graph.cli.main import build_app
 from context_graph.domain.generations import Rebuild
 from context_graph.domain.partition import Tenant
 from context_graph.errors import ConfigurationError, NotNow, UnknownThing
@@ -24,6 +22,7 @@ from context_graph.local.checks import RebuildFacts, examine
 from context_graph.settings import Settings
 from tests.events import event
 from tests.ledger_events import append, parsed
+from tests.operating import operated_here, said
 from tests.rebuilding import caught_up, rebuilt, tenant_of, working
 from tests.service import Service
 from tests.waiting import until
@@ -116,19 +115,7 @@ async def test_only_an_admin_of_the_tenant_may(service: Service, http: httpx2.As
 
 @pytest.fixture
 def on_this_machine(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The environment of an operator, on the test's Redis."""
-    assert settings.redis_url is not None
-    monkeypatch.setenv("CG_REDIS_URL", settings.redis_url.get_secret_value())
-    monkeypatch.setenv("CG_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("context_graph.cli.rebuilding.configure_logging", lambda settings: None)
-
-
-async def said(*words: str) -> Result:
-    """What a command prints, run in a thread of its own as a process would be; raises what it raises."""
-    result = await asyncio.to_thread(CliRunner().invoke, build_app(), list(words))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    operated_here(settings, monkeypatch, tmp_path)
 
 
 @pytest.mark.usefixtures("on_this_machine")

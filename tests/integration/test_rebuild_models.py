@@ -6,6 +6,7 @@ import asyncio
 import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.embedding_server import EmbeddingServer, embedding_server, vector_of
 from tests.events import event
 from tests.graph_state import graph_state
 from tests.ledger_events import append, parsed
+from tests.operating import operated_here, said
 from tests.rebuilding import all_passed, caught_up, ended, tenant_of, working
 from tests.scripted_server import Answer
 from tests.waiting import until
@@ -167,3 +169,32 @@ async def test_another_dimension_is_compared_promoted_searched_and_rolled_back(
         assert await nearest() == 384
         answers = [await resources.index.at(number).read_answers(partition, ["e100"]) for number in (1, 2)]
         assert [len(answer.vector) // 4 for [answer] in answers if answer is not None] == [384, 96]
+
+
+async def test_what_the_live_generation_lacks_is_said_in_words_and_no_bytes_reach_the_terminal(
+    resources: Resources, tenant: Tenant, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    [partition] = tenant.partitions
+    operated_here(resources.settings, monkeypatch, tmp_path)
+    async with working(resources):
+        await caught_up(resources, partition)
+        server.answer = lambda asked: (503, {"error": "away"}) if asked["model"] == "small" else answered(asked)
+        await append(resources.ledger, partition, parsed([event(100, payload={"text": "Parcel 100 came later"})]))
+
+        async def put_off() -> bool:
+            state = await resources.groups.state(partition, "enrichment")
+            return (state.lag, state.pending, state.again) == (0, 0, 1)
+
+        await until(put_off, seconds=30)
+        words = ("--provider", "http", "--url", server.url, "--model", "large", "--dimensions", "96", "--promote")
+        switched = await said("rebuild", *words, "--tenant", tenant.name)
+        assert switched.exit_code == 0, switched.output
+        back = await said("rebuild", "rollback", "--tenant", tenant.name)
+    for told, state in ((switched.stdout, "promoted"), (back.stdout, "rolled back")):
+        assert f": {state}; " in told
+        assert "vector e100: differs in" in told
+        assert '"h":"0x' in told
+        assert "the same but for what the live generation lacks (vector 1), as expected" in told
+        assert "not equal" not in told
+        assert "\ufffd" not in told
+        assert all(line.isprintable() for line in told.splitlines())
