@@ -23,15 +23,10 @@ async def _come_in(http: httpx2.AsyncClient, chance: random.Random, name: str, c
     )
 
 
-@pytest.mark.parametrize("mode", ["keyword", "hybrid"])
-async def test_pages_as_of_a_position_have_no_gap_and_no_repeat_while_events_come_in(
-    http: httpx2.AsyncClient, mode: str
-) -> None:
-    chance = random.Random(mode)
-    old = await _come_in(http, chance, "old", 50)
-    await settled(http, old)
-    body: dict[str, Any] = {"query": "parcels refund", "mode": mode, "as_of": old[-1]["position"]}
-    whole = (await http.post("/v1/search", json=body | {"limit": 60})).json()["results"]
+async def _paged_while_events_come_in(
+    http: httpx2.AsyncClient, body: dict[str, Any], chance: random.Random
+) -> list[str]:
+    """The ids on all pages of a search, with events between the first of them."""
     paged: list[str] = []
     cursor: str | None = None
     for page in range(20):
@@ -43,6 +38,19 @@ async def test_pages_as_of_a_position_have_no_gap_and_no_repeat_while_events_com
             break
         if page < 3:
             await settled(http, await _come_in(http, chance, f"new{page}-", 15))
+    return paged
+
+
+@pytest.mark.parametrize("mode", ["keyword", "hybrid"])
+async def test_pages_as_of_a_position_have_no_gap_and_no_repeat_while_events_come_in(
+    http: httpx2.AsyncClient, mode: str
+) -> None:
+    chance = random.Random(mode)
+    old = await _come_in(http, chance, "old", 50)
+    await settled(http, old)
+    body: dict[str, Any] = {"query": "parcels refund", "mode": mode, "as_of": old[-1]["position"]}
+    whole = (await http.post("/v1/search", json=body | {"limit": 60})).json()["results"]
+    paged = await _paged_while_events_come_in(http, body, chance)
     assert len(paged) == len(set(paged))
     assert paged == [one["id"] for one in whole]
     assert len(paged) >= 30
@@ -57,17 +65,7 @@ async def test_pages_without_as_of_have_no_gap_and_no_repeat_while_events_come_i
     await settled(http, old)
     body: dict[str, Any] = {"query": "parcels refund", "mode": mode}
     whole = (await http.post("/v1/search", json=body | {"limit": 60})).json()["results"]
-    paged: list[str] = []
-    cursor: str | None = None
-    for page in range(20):
-        asked = body | {"limit": 7} | ({"cursor": cursor} if cursor else {})
-        answer = (await http.post("/v1/search", json=asked)).json()
-        paged += [one["id"] for one in answer["results"]]
-        cursor = answer["page"]["next_cursor"]
-        if not cursor:
-            break
-        if page < 3:
-            await settled(http, await _come_in(http, chance, f"new{page}-", 15))
+    paged = await _paged_while_events_come_in(http, body, chance)
     assert len(paged) == len(set(paged))
     assert set(paged) == {one["id"] for one in whole}
     assert len(paged) >= 30
