@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from context_graph.bootstrap import Resources
 from context_graph.domain.generations import Promotion, Rebuild
 from context_graph.domain.partition import Partition, Tenant
 from context_graph.domain.stages import stages_of
+from context_graph.operations import load_verify
 from context_graph.workers import load_worker
+from tests.graph_state import State, graph_state
 from tests.waiting import until
 
 WORKERS = ("projection", "enrichment")
@@ -60,3 +63,17 @@ async def ended(resources: Resources, tenant: Tenant, rebuild_id: str, *, second
 
 async def tenant_of(resources: Resources, name: str = "acme", buckets: int = 1) -> Tenant:
     return await resources.tenants.ensure(name, buckets)
+
+
+async def told_by_rebuild_and_verify(
+    resources: Resources, tenant: Tenant, partition: Partition, state: State
+) -> dict[str, Any]:
+    """The report of `verify`, after it and a second generation have shown that this state follows from the ledger."""
+    rebuild = await rebuilt(resources, tenant)
+    assert rebuild.comparison is not None
+    assert rebuild.comparison["equal"] is True, rebuild.comparison
+    assert await graph_state(resources.derived_redis, partition, 2) == state
+    report: Any = await load_verify()(resources, tenant)
+    assert report["equal"] is True, report["differences"]
+    assert report["ledger_hash"] == report["live_hash"]
+    return dict(report)

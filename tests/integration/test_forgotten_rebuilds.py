@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from context_graph.bootstrap import Resources
 from context_graph.domain.event import SessionId
-from context_graph.operations import load_verify
 from tests import forgetting
 from tests.events import event
 from tests.graph_state import graph_state
 from tests.ledger_events import append, parsed
-from tests.rebuilding import caught_up, rebuilt, tenant_of, working
+from tests.rebuilding import caught_up, tenant_of, told_by_rebuild_and_verify, working
 
 RECEIPT = "receipt-0198a3c2-5b1e-7c44-9d3a-2f6b8e0d1c55"
 
@@ -49,11 +46,5 @@ async def test_a_rebuild_ends_with_the_same_things_forgotten_and_recalled(resour
         assert "timeline:agent:agent-0" not in state
         cited = {f"feedback:e{n - 1}" for n in range(1, 24) if f"e{n}" not in gone}
         assert {key for key in state if key.startswith("feedback:")} == cited
-        rebuild = await rebuilt(resources, tenant)
-        assert rebuild.comparison is not None
-        assert rebuild.comparison["equal"] is True, rebuild.comparison
-        assert await graph_state(resources.derived_redis, partition, 2) == state
-        report: Any = await load_verify()(resources, tenant)
-    assert report["equal"] is True, report["differences"]
-    assert report["ledger_hash"] == report["live_hash"]
+        report = await told_by_rebuild_and_verify(resources, tenant, partition, state)
     assert report["ledger_counts"]["forgotten"] == 3

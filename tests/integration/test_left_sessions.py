@@ -14,7 +14,6 @@ from context_graph.delivery.recalling import Recalling
 from context_graph.domain.erasure import Subject
 from context_graph.domain.event import Envelope, EventId, LedgerEvent, SessionId
 from context_graph.domain.retention import DAY_MS
-from context_graph.operations import load_verify
 from context_graph.retrieval.forgotten import ForgottenNodes
 from context_graph.store import codec
 from context_graph.store.forgotten import Forgotten
@@ -31,7 +30,7 @@ from tests.integration.test_forgetting import said as told_event
 from tests.integration.test_forgotten_stages import members, said, talked
 from tests.ledger_events import append as ingest
 from tests.ledger_events import parsed
-from tests.rebuilding import caught_up, rebuilt, tenant_of, working
+from tests.rebuilding import caught_up, tenant_of, told_by_rebuild_and_verify, working
 
 LEAVING = replace(POLICY, keep_summaries=0)
 
@@ -100,13 +99,7 @@ async def test_a_rebuild_and_a_check_know_it(resources: Resources) -> None:
         await caught_up(resources, partition)
         state = await graph_state(resources.derived_redis, partition)
         assert [len(stands(state, name)) for name in ("s0", "s1", "s2")] == [0, 4, 4]
-        rebuild = await rebuilt(resources, tenant)
-        assert rebuild.comparison is not None
-        assert rebuild.comparison["equal"] is True, rebuild.comparison
-        assert await graph_state(resources.derived_redis, partition, 2) == state
-        report: Any = await load_verify()(resources, tenant)
-    assert report["equal"] is True, report["differences"]
-    assert report["ledger_hash"] == report["live_hash"]
+        report = await told_by_rebuild_and_verify(resources, tenant, partition, state)
     assert report["ledger_counts"]["forgotten"] == 3
 
 
